@@ -22,6 +22,7 @@ import nested_models  # noqa: E402
 import quantized_trips  # noqa: E402
 import reference  # noqa: E402
 import rows  # noqa: E402
+import vision_trips  # noqa: E402
 from program import Program  # noqa: E402
 from reference import Different  # noqa: E402
 
@@ -356,6 +357,9 @@ def main():
         num_failed += not passes("GGUF", "tokens by llama.cpp", check)
     missing = quantized_trips.without_bitsandbytes()
     for name, what, check in () if missing else quantized_trips.all_checks(program, options.folder.resolve() / "quantized"):
+        num_checks += 1
+        num_failed += not passes(name, what, check)
+    for name, what, check in vision_trips.all_checks(program, options.folder.resolve() / "vision"):
         num_checks += 1
         num_failed += not passes(name, what, check)
     for name, apart in largest.items():

@@ -33,6 +33,13 @@ impl Prompt {
         }
     }
 
+    /// Makes paths of images those that they are from a folder.
+    pub fn unplace_images(&mut self, folder: &Path) {
+        if let Self::Messages(messages) = self {
+            messages.iter_mut().for_each(|message| message.unplace_images(folder));
+        }
+    }
+
     /// Number of characters, summed over messages.
     pub fn num_chars(&self) -> usize {
         match self {

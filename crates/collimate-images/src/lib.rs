@@ -11,6 +11,7 @@
 //! [`ResizedImage::patches`] makes its numbers, eight times as many bytes, when they are needed.
 
 mod decode;
+mod encode;
 mod error;
 mod exif;
 mod grid;
@@ -26,7 +27,7 @@ pub use error::ImageError;
 pub use grid::Grid;
 pub use patches::ResizedImage;
 pub use pixels::RgbImage;
-pub use prompt::{ImageSource, PromptImage};
+pub use prompt::{AHEAD_BYTES, ImageSource, PromptImage};
 pub use resize::resize;
 pub use settings::ImageSettings;
 pub use smart_resize::{PixelRange, smart_resize};

@@ -59,6 +59,9 @@ impl fmt::Debug for ImageSource {
     }
 }
 
+/// The most bytes of pixels that are loaded ahead of their use ([`PromptImage::prefetch`]).
+pub const AHEAD_BYTES: u64 = 8 << 20;
+
 /// An image of a prompt that was decoded once, to know that it can be, and is decoded again when its pixels are needed.
 ///
 /// Clones share what is loaded.
@@ -113,6 +116,16 @@ impl PromptImage {
         self.0.size
     }
 
+    /// Whether both are clones of one, which share what is loaded.
+    pub fn is_same_object(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether its file still has the content that was checked.
+    pub fn is_unchanged(&self) -> bool {
+        self.0.source.read(&Limits::default()).is_ok_and(|bytes| blake3::hash(&bytes).as_bytes() == &self.0.hash)
+    }
+
     /// Loads its pixels ahead of [`PromptImage::load`], which reports what is wrong.
     pub fn prefetch(&self, settings: &ImageSettings) {
         let mut loaded = self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner);
@@ -128,6 +141,15 @@ impl PromptImage {
     pub fn load(&self, settings: &ImageSettings) -> Result<ResizedImage, ImageError> {
         let loaded = self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner).take();
         loaded.map_or_else(|| self.resized(settings), Ok)
+    }
+
+    /// Its picture as a PNG file with sides of at most `longest` pixels, for people to look at.
+    ///
+    /// # Errors
+    /// As [`PromptImage::load`], except that another image than the one that was checked is shown.
+    pub fn thumbnail(&self, longest: usize) -> Result<Vec<u8>, ImageError> {
+        let limits = Limits::default();
+        decode(&self.0.source.read(&limits)?, &limits)?.thumbnail(longest).to_png()
     }
 
     fn resized(&self, settings: &ImageSettings) -> Result<ResizedImage, ImageError> {

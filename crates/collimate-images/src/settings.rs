@@ -123,6 +123,11 @@ impl ImageSettings {
         Grid { rows: height / self.patch_size, columns: width / self.patch_size }
     }
 
+    /// Bytes of a resized image with this grid, three a pixel.
+    pub fn resized_bytes(&self, grid: Grid) -> u64 {
+        3 * (grid.num_patches() * self.patch_size * self.patch_size) as u64
+    }
+
     /// Tokens of an image with this grid.
     pub fn num_tokens(&self, grid: Grid) -> usize {
         grid.merged(self.merge_size).num_patches()

@@ -95,14 +95,21 @@ impl Message {
 
     /// Makes the paths of the turn's images those of files beside `folder`, wherever the program runs.
     pub fn place_images(&mut self, folder: &Path) {
+        self.replace_paths(|text| folder.join(text).to_string_lossy().into_owned());
+    }
+
+    /// Makes the paths of the turn's images those that they are from `folder`, so that they do not say where the data is.
+    pub fn unplace_images(&mut self, folder: &Path) {
+        let own = |text: &str| Path::new(text).strip_prefix(folder).unwrap_or(Path::new(text)).to_owned();
+        self.replace_paths(|text| own(text).to_string_lossy().into_owned());
+    }
+
+    fn replace_paths(&mut self, replaced: impl Fn(&str) -> String) {
         let Some(Value::Array(parts)) = self.fields.get_mut("content") else { return };
         for part in parts.iter_mut().filter_map(Value::as_object_mut).filter(|part| is_image(part)) {
             let Some(text) = part.get(IMAGE).and_then(|value| text_of(value).ok()) else { continue };
-            let placed = match is_data_uri(text) {
-                true => text.to_owned(),
-                false => folder.join(text).to_string_lossy().into_owned(),
-            };
-            part.insert(IMAGE.to_owned(), placed.into());
+            let text = if is_data_uri(text) { text.to_owned() } else { replaced(text) };
+            part.insert(IMAGE.to_owned(), text.into());
         }
     }
 }

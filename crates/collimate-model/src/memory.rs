@@ -50,12 +50,16 @@ pub struct MemoryCosts {
     pub unpacking: u64,
     /// Per token of a pack: the input of every block, and the intermediates of the block being computed.
     pub per_token: u64,
+    /// Per token of an image, beside that: its pixels, and the intermediates of the vision tower.
+    pub per_image_token: u64,
     /// Per token of a pack and block whose activations are kept.
     pub per_kept_block: u64,
     /// Per token of a pack: the input of every block, a part of `per_token`.
     pub per_input: u64,
     /// Per token of a pack that waits for its backward pass: `per_input`, and what the output layer keeps.
     pub per_waiting: u64,
+    /// Whether something of the vision tower is trained.
+    pub trains_tower: bool,
     /// Number of blocks.
     pub num_blocks: usize,
     /// Whether a trained embedding is the output layer too. Packs that go back together would add to its gradient in another
@@ -120,8 +124,7 @@ impl MemoryCosts {
             trained += if is_trained { count } else { 0 };
         }
         let Elements { kept, working } = Elements::per_token(config, lora);
-        // As if every token were an image's.
-        let working = working + config.vision.as_ref().map_or(0, |vision| vision.tower.numbers_per_token(trains_tower));
+        let tower = config.vision.as_ref().map_or(0, |vision| vision.tower.numbers_per_token(trains_tower));
         let width = config.hidden_size as u64;
         let stream = config.num_hidden_layers as u64 * width;
         let per_input = dtype.num_bytes() * stream;
@@ -140,9 +143,11 @@ impl MemoryCosts {
                 + adapted_weights(config, lora, dtype),
             unpacking,
             per_token: dtype.num_bytes() * (stream + kept) + FLOAT * working,
+            per_image_token: FLOAT * tower,
             per_kept_block: dtype.num_bytes() * kept,
             per_input,
             per_waiting,
+            trains_tower,
             num_blocks: config.num_hidden_layers,
             shares_embedding,
         };

@@ -1,13 +1,13 @@
 //! The generator in the repository, and how it is made: supervised training on random shapes, with the class left out of a
 //! tenth of the rows.
 
-use std::fs;
 use std::path::Path;
 
 use collimate_data::RowWriter;
-use collimate_files::{ShardSize, WriteError, remove_leftovers, write_atomically};
-use collimate_hf::{HostTensor, ModelConfig};
-use collimate_train::{Observer, RunControl, TrainError, load_recipe, train};
+use collimate_files::ShardSize;
+use collimate_hf::ModelConfig;
+use collimate_quickstart::base::{BaseFiles, Supervision, random_weights};
+use collimate_train::{Observer, TrainError};
 use collimate_weights::{StorageDtype, write_model};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -17,11 +17,11 @@ use crate::codebook::{ENTRIES, FILE, PatchCodebook, TOKENS};
 use crate::shapes::{CLASSES, Shape};
 
 /// The generator's files in the repository.
-const FILES: &[(&str, &[u8])] = &[
+const FILES: BaseFiles = BaseFiles(&[
     ("config.json", include_bytes!("../assets/base/config.json")),
     ("model.safetensors", include_bytes!("../assets/base/model.safetensors")),
     (FILE, include_bytes!("../assets/base/vq.safetensors")),
-];
+]);
 
 /// Options for making the generator.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,12 +53,7 @@ const CODEBOOK_PICTURES: u64 = 40;
 /// # Errors
 /// The folder cannot be written.
 pub fn write_base(dir: &Path) -> Result<(), TrainError> {
-    fs::create_dir_all(dir).map_err(WriteError::at(dir))?;
-    remove_leftovers(dir)?;
-    for (name, bytes) in FILES {
-        write_atomically(&dir.join(name), bytes)?;
-    }
-    Ok(())
+    FILES.write(dir)
 }
 
 /// Makes a generator from scratch in `output`: codebook, random weights, supervised training.
@@ -74,29 +69,9 @@ pub fn make_base(output: &Path, options: &BaseOptions, observer: &mut dyn Observ
     let data = output.join("pictures.jsonl");
     let rows = Rows { seed: options.seed, count: options.steps * options.batch_size, without_class: WITHOUT_CLASS };
     rows.write(&codebook, &data)?;
-    let run = output.join("run");
-    let settings = [
-        ("model_name_or_path", start.display().to_string()),
-        ("data", data.display().to_string()),
-        ("output_dir", run.display().to_string()),
-        ("objective", "sft".to_owned()),
-        ("learning_rate", options.learning_rate.to_string()),
-        ("per_device_train_batch_size", options.batch_size.to_string()),
-        ("warmup_ratio", "0.05".to_owned()),
-        ("weight_decay", "0.01".to_owned()),
-        ("seed", options.seed.to_string()),
-        ("torch_dtype", "bfloat16".to_owned()),
-        ("sample_prompts", "0".to_owned()),
-    ];
-    let settings: Vec<(String, String)> = settings.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-    let recipe = load_recipe(None, &settings)?;
-    train(&recipe, observer, &RunControl::default())?;
-    for (name, _) in FILES {
-        let (from, to) = (run.join(name), output.join(name));
-        let bytes = fs::read(&from).map_err(|source| TrainError::io(&from, source))?;
-        write_atomically(&to, &bytes)?;
-    }
-    Ok(())
+    let (seed, batch_size, learning_rate) = (options.seed, options.batch_size, options.learning_rate);
+    Supervision { start: &start, data: &data, seed, batch_size, learning_rate, shuffle: true }
+        .run(output, &FILES, observer)
 }
 
 /// Rows of random shapes, the classes in turn.
@@ -141,22 +116,4 @@ fn base_config(dir: &Path) -> Result<ModelConfig, TrainError> {
         "initializer_range": 0.04,
     });
     Ok(ModelConfig::from_json(&dir.join("config.json"), config)?)
-}
-
-/// Normal weights with the configuration's `initializer_range`; norms are 1.
-fn random_weights(config: &ModelConfig, seed: u64) -> Vec<(String, HostTensor)> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut draw = || {
-        // The Box-Muller transform of two uniform draws.
-        let (u, v): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
-        (config.initializer_range * (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
-    };
-    let tensors = config.tensors().into_iter().map(|spec| {
-        let data = match spec.shape.len() {
-            1 => vec![1.0; spec.num_elements()],
-            _ => (0..spec.num_elements()).map(|_| draw()).collect(),
-        };
-        (spec.name, HostTensor { shape: spec.shape, data })
-    });
-    tensors.collect()
 }

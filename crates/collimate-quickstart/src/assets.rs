@@ -2,28 +2,28 @@
 //! a bad habit, so that rewards have something to repair.
 
 use std::fs;
-use std::io::{self, Read};
 use std::path::Path;
 
 use collimate_data::RowWriter;
-use collimate_files::{ShardSize, WriteError, open_plain, remove_leftovers, write_atomically};
-use collimate_hf::{HostTensor, ModelConfig};
-use collimate_train::{Observer, RunControl, TrainError, load_recipe, train};
+use collimate_files::{ShardSize, WriteError};
+use collimate_hf::ModelConfig;
+use collimate_train::{Observer, TrainError};
 use collimate_weights::{StorageDtype, write_model};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
+use crate::base::{BaseFiles, Supervision, random_weights};
 use crate::problems::{Split, corrupt, forget_last_step, problem};
 use crate::tokenizer::write_tokenizer;
 
 /// The base model's files in the repository.
-const FILES: &[(&str, &[u8])] = &[
+pub(crate) const FILES: BaseFiles = BaseFiles(&[
     ("config.json", include_bytes!("../assets/quickstart-base/config.json")),
     ("model.safetensors", include_bytes!("../assets/quickstart-base/model.safetensors")),
     ("tokenizer.json", include_bytes!("../assets/quickstart-base/tokenizer.json")),
     ("tokenizer_config.json", include_bytes!("../assets/quickstart-base/tokenizer_config.json")),
-];
+]);
 
 /// Options for making the base model.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,25 +54,7 @@ impl Default for BaseOptions {
 /// # Errors
 /// The folder cannot be written.
 pub fn write_base(dir: &Path) -> Result<(), TrainError> {
-    fs::create_dir_all(dir).map_err(WriteError::at(dir))?;
-    remove_leftovers(dir)?;
-    for (name, bytes) in FILES {
-        write_atomically(&dir.join(name), bytes)?;
-    }
-    Ok(())
-}
-
-/// Whether a folder holds what [`write_base`] writes, or began to write, and nothing else.
-pub(crate) fn is_base(dir: &Path) -> bool {
-    let is_ours = |entry: io::Result<fs::DirEntry>| -> io::Result<bool> {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        let Some((_, bytes)) = FILES.iter().find(|(ours, _)| *ours == name) else { return Ok(name.starts_with('.')) };
-        let mut found = Vec::new();
-        open_plain(&dir.join(name))?.take(bytes.len() as u64 + 1).read_to_end(&mut found)?;
-        Ok(found == *bytes)
-    };
-    fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir())
-        && fs::read_dir(dir).is_ok_and(|entries| entries.map(is_ours).all(|ours| ours.unwrap_or(false)))
+    FILES.write(dir)
 }
 
 /// Makes a base model from scratch in `output`: tokenizer, random weights, supervised training.
@@ -87,28 +69,9 @@ pub fn make_base(output: &Path, options: &BaseOptions, observer: &mut dyn Observ
     write_model(&start, &config, random_weights(&config, options.seed), StorageDtype::F32, ShardSize::default())?;
     let data = output.join("solutions.jsonl");
     write_solutions(&data, options)?;
-    let run = output.join("run");
-    let settings = [
-        ("model_name_or_path", start.display().to_string()),
-        ("data", data.display().to_string()),
-        ("output_dir", run.display().to_string()),
-        ("objective", "sft".to_owned()),
-        ("learning_rate", options.learning_rate.to_string()),
-        ("per_device_train_batch_size", options.batch_size.to_string()),
-        ("warmup_ratio", "0.05".to_owned()),
-        ("weight_decay", "0.01".to_owned()),
-        ("seed", options.seed.to_string()),
-        ("torch_dtype", "bfloat16".to_owned()),
-    ];
-    let settings: Vec<(String, String)> = settings.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-    let recipe = load_recipe(None, &settings)?;
-    train(&recipe, observer, &RunControl::default())?;
-    for (name, _) in FILES {
-        let (from, to) = (run.join(name), output.join(name));
-        let bytes = fs::read(&from).map_err(|source| TrainError::io(&from, source))?;
-        write_atomically(&to, &bytes)?;
-    }
-    Ok(())
+    let (seed, batch_size, learning_rate) = (options.seed, options.batch_size, options.learning_rate);
+    Supervision { start: &start, data: &data, seed, batch_size, learning_rate, shuffle: true }
+        .run(output, &FILES, observer)
 }
 
 /// A Llama of four layers and 0.7 million parameters.
@@ -135,28 +98,6 @@ fn base_config(dir: &Path, vocab_size: usize) -> Result<ModelConfig, TrainError>
         "torch_dtype": "float32",
     });
     Ok(ModelConfig::from_json(&dir.join("config.json"), config)?)
-}
-
-/// Normal weights with the configuration's `initializer_range`, scaled down where they add to the residual stream;
-/// norms are 1.
-pub fn random_weights(config: &ModelConfig, seed: u64) -> Vec<(String, HostTensor)> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let residual = 1.0 / (2.0 * config.num_hidden_layers as f64).sqrt();
-    let mut draw = |deviation: f64| {
-        // The Box-Muller transform of two uniform draws.
-        let (u, v): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
-        (deviation * (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
-    };
-    let tensors = config.tensors().into_iter().map(|spec| {
-        let adds = spec.name.contains("o_proj") || spec.name.contains("down_proj");
-        let deviation = config.initializer_range * if adds { residual } else { 1.0 };
-        let data = match spec.shape.len() {
-            1 => vec![1.0; spec.num_elements()],
-            _ => (0..spec.num_elements()).map(|_| draw(deviation)).collect(),
-        };
-        (spec.name, HostTensor { shape: spec.shape, data })
-    });
-    tensors.collect()
 }
 
 /// Writes one solution per problem, in Collimate's layout.

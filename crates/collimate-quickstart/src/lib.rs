@@ -4,9 +4,12 @@
 //! problems   questions, their worked solutions, and solutions with a slip
 //! tokenizer  a small byte-level BPE trained on them
 //! verifier   a reward in [0, 1] for any response
+//! base       what base models of built-in tasks have in common
 //! assets     the base model in the repository, and how it is made
 //! measure    held-out accuracy
-//! pipeline   sample, score, align, measure
+//! pipeline   the task's recipe and sizes
+//! task       what a built-in task is
+//! phases     sample, score, align, measure, for any task
 //! ```
 //!
 //! Start with [`pipeline::run`]. Everything is generated: nothing is downloaded and no text is stored. The crate must not
@@ -22,8 +25,11 @@
 //! ```
 
 pub mod assets;
+pub mod base;
 pub mod measure;
+pub mod phases;
 pub mod pipeline;
 pub mod problems;
+pub mod task;
 pub mod tokenizer;
 pub mod verifier;

@@ -48,44 +48,63 @@ type Tokenizer = TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, Post
 /// # Errors
 /// [`DataError::Io`] if a file cannot be written, [`DataError::File`] if training fails.
 pub fn write_tokenizer(dir: &Path, seed: u64) -> Result<usize, DataError> {
-    let path = dir.join("tokenizer.json");
-    let failed = |error: tokenizers::Error| DataError::File { path: path.clone(), problem: error.to_string() };
-    let tokenizer = train(seed).map_err(failed)?;
-    let text = tokenizer.to_string(false).map_err(failed)?;
-    write(&path, &text)?;
-    let config = json!({
-        "bos_token": null,
-        "eos_token": END,
-        "pad_token": PAD,
-        "unk_token": null,
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "clean_up_tokenization_spaces": false,
-        "chat_template": CHAT_TEMPLATE,
-    });
-    write(&dir.join("tokenizer_config.json"), &format!("{config:#}\n"))?;
-    Ok(tokenizer.get_vocab_size(true))
-}
-
-fn train(seed: u64) -> tokenizers::Result<Tokenizer> {
-    let bytes = ByteLevel::new(false, false, false);
-    let pieces = SplitAt::new(SplitPattern::Regex(PIECES.to_owned()), SplitDelimiterBehavior::Isolated, false)?;
-    let mut tokenizer = Tokenizer::new(BPE::default());
-    tokenizer.with_pre_tokenizer(Some(Sequence::new(vec![pieces.into(), bytes.into()])));
-    tokenizer.with_decoder(Some(bytes));
-    let special = [PAD, START, END].map(|text| AddedToken::from(text, true));
-    let mut trainer = BpeTrainer::builder()
-        .vocab_size(MAX_VOCAB)
-        .min_frequency(2)
-        .show_progress(false)
-        .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
-        .special_tokens(special.to_vec())
-        .build();
     let texts = (0..NUM_PROBLEMS).map(|index| {
         let problem = problem(seed, index, Split::Train);
         format!("{}{}", problem.prompt, problem.solution)
     });
-    tokenizer.train(&mut trainer, texts)?;
-    Ok(tokenizer)
+    SmallTokenizer { special: &[PAD, START, END], chat_template: CHAT_TEMPLATE }.write(dir, texts)
+}
+
+/// A tokenizer like [`write_tokenizer`]'s, for other texts.
+#[derive(Debug, Clone, Copy)]
+pub struct SmallTokenizer<'a> {
+    /// Special tokens, whose ids count from 0; [`PAD`] and [`END`] are among them.
+    pub special: &'a [&'a str],
+    /// The template of a conversation.
+    pub chat_template: &'a str,
+}
+
+impl SmallTokenizer<'_> {
+    /// Trains it on texts, and writes its files as [`write_tokenizer`].
+    ///
+    /// # Errors
+    /// As [`write_tokenizer`].
+    pub fn write(&self, dir: &Path, texts: impl Iterator<Item = String> + Send) -> Result<usize, DataError> {
+        let path = dir.join("tokenizer.json");
+        let failed = |error: tokenizers::Error| DataError::File { path: path.clone(), problem: error.to_string() };
+        let tokenizer = self.train(texts).map_err(failed)?;
+        let text = tokenizer.to_string(false).map_err(failed)?;
+        write(&path, &text)?;
+        let config = json!({
+            "bos_token": null,
+            "eos_token": END,
+            "pad_token": PAD,
+            "unk_token": null,
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": false,
+            "chat_template": self.chat_template,
+        });
+        write(&dir.join("tokenizer_config.json"), &format!("{config:#}\n"))?;
+        Ok(tokenizer.get_vocab_size(true))
+    }
+
+    fn train(&self, texts: impl Iterator<Item = String> + Send) -> tokenizers::Result<Tokenizer> {
+        let bytes = ByteLevel::new(false, false, false);
+        let pieces = SplitAt::new(SplitPattern::Regex(PIECES.to_owned()), SplitDelimiterBehavior::Isolated, false)?;
+        let mut tokenizer = Tokenizer::new(BPE::default());
+        tokenizer.with_pre_tokenizer(Some(Sequence::new(vec![pieces.into(), bytes.into()])));
+        tokenizer.with_decoder(Some(bytes));
+        let special = self.special.iter().map(|text| AddedToken::from(*text, true)).collect();
+        let mut trainer = BpeTrainer::builder()
+            .vocab_size(MAX_VOCAB)
+            .min_frequency(2)
+            .show_progress(false)
+            .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+            .special_tokens(special)
+            .build();
+        tokenizer.train(&mut trainer, texts)?;
+        Ok(tokenizer)
+    }
 }
 
 fn write(path: &Path, text: &str) -> Result<(), DataError> {

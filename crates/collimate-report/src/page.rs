@@ -7,12 +7,14 @@ mod head;
 mod html;
 mod names;
 mod pictures;
+mod preview;
 mod run;
 mod series;
 #[cfg(test)]
 mod tests;
 mod throughput;
 
+pub use preview::{PreviewedGroup, PreviewedResponse, preview_page};
 use serde_json::Value;
 
 use crate::history::History;

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use collimate_files::read_plain;
-use collimate_recipe::MAX_RECIPE_BYTES;
+use collimate_recipe::{MAX_RECIPE_BYTES, Recipe};
 use serde_json::Value;
 
 use crate::error::ReportError;
@@ -67,6 +67,19 @@ impl RunFiles {
             gallery: Gallery::read(run),
         })
     }
+}
+
+/// Whether the folder's recipe is one that a run wrote, with these settings or others, here or before the folder was moved: it names
+/// every key, which nobody does by hand.
+pub fn has_resolved_recipe(run: &Path, recipe: &Recipe) -> bool {
+    let text = read_plain(&run.join("recipe.yaml"), MAX_RECIPE_BYTES).ok();
+    text.zip(recipe.resolved_yaml().ok()).is_some_and(|(text, ours)| keys(&text).eq(keys(&ours)))
+}
+
+/// The keys of a YAML file that begin a line.
+fn keys(yaml: &str) -> impl Iterator<Item = &str> {
+    let outer = yaml.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_alphabetic()));
+    outer.filter_map(|line| line.split_once(':').map(|(key, _)| key))
 }
 
 /// The `results.json` of a run's folder, if it exists.

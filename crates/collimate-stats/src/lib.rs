@@ -3,6 +3,7 @@
 //! Read [`DataStats`] first. The crate must not know files, layouts, tokenizers or models.
 
 mod correlation;
+mod images;
 mod lengths;
 mod table;
 
@@ -15,6 +16,9 @@ use collimate_rewards::{entropy, reward_weights};
 pub use correlation::Correlation;
 pub use lengths::LengthSummary;
 use lengths::Lengths;
+
+use images::ImageSizes;
+pub use images::ImageSummary;
 
 /// Gathers statistics over groups; [`Self::summary`] returns them.
 ///
@@ -38,6 +42,7 @@ pub struct DataStats {
     response_chars: Lengths,
     prompt_tokens: Lengths,
     response_tokens: Lengths,
+    images: ImageSizes,
     overall: Correlation,
     within: Correlation,
     entropy_sum: f64,
@@ -68,6 +73,11 @@ impl DataStats {
         self.prompt_tokens.extend(&[prompt_tokens]);
         self.response_tokens.extend(response_tokens);
         self.add_rewards(group, response_tokens);
+    }
+
+    /// Adds an image of this height and width; `tokens` if the model is known.
+    pub fn add_image(&mut self, size: [usize; 2], tokens: Option<usize>) {
+        self.images.add(size, tokens);
     }
 
     fn add_rewards(&mut self, group: &PromptGroup, lengths: &[usize]) {
@@ -116,6 +126,7 @@ impl DataStats {
             response_chars: self.response_chars.summary(),
             prompt_tokens: self.prompt_tokens.summary(),
             response_tokens: self.response_tokens.summary(),
+            images: self.images.summary(),
             length_reward_correlation: self.overall.pearson(),
             length_reward_correlation_within_prompts: self.within.pearson(),
             alpha: self.alpha,
@@ -155,6 +166,9 @@ pub struct StatsSummary {
     pub prompt_tokens: Option<LengthSummary>,
     /// Response lengths in tokens, if known.
     pub response_tokens: Option<LengthSummary>,
+    /// Sizes of the images; `None` if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images: Option<ImageSummary>,
     /// Pearson correlation of length and reward over all responses; `None` if either is constant.
     pub length_reward_correlation: Option<f64>,
     /// The same within prompts, of deviations from each prompt's mean: do longer responses to a prompt score higher?

@@ -27,6 +27,12 @@ impl fmt::Display for StatsSummary {
         for (name, summary) in lengths {
             summary.map_or(Ok(()), |summary| line(f, name, &summary.to_string()))?;
         }
+        if let Some(images) = &self.images {
+            line(f, "images", &images.count.to_string())?;
+            line(f, "image widths", &images.width.to_string())?;
+            line(f, "image heights", &images.height.to_string())?;
+            images.tokens.map_or(Ok(()), |tokens| line(f, "image tokens", &tokens.to_string()))?;
+        }
         line(f, "length and reward", &self.correlations())?;
         if let (Some(alpha), Some(entropy), Some(effective)) =
             (self.alpha, self.mean_entropy, self.mean_effective_responses)

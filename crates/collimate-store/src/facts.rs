@@ -1,7 +1,8 @@
 //! What a run says about its data without reading it again.
 
 use collimate_data::DataFiles;
-use collimate_text::TokenizedGroup;
+use collimate_images::AHEAD_BYTES;
+use collimate_text::{GroupLengths, TokenizedGroup};
 use serde::{Deserialize, Serialize};
 
 /// Totals over all groups.
@@ -17,6 +18,8 @@ pub struct Totals {
     pub most_responses: usize,
     /// Tokens of prompts, each counted once.
     pub prompt_tokens: u64,
+    /// Tokens of prompts that are images'.
+    pub image_tokens: u64,
     /// Tokens of responses.
     pub response_tokens: u64,
     /// Prompts that were truncated.
@@ -40,6 +43,7 @@ impl Totals {
         self.num_groups += 1;
         self.num_responses += responses;
         self.prompt_tokens += group.prompt_ids.len() as u64;
+        self.image_tokens += group.image_tokens() as u64;
         self.cut_prompts += usize::from(group.num_prompt_cut > 0);
         for response in &group.responses {
             self.response_tokens += response.ids.len() as u64;
@@ -50,6 +54,11 @@ impl Totals {
         self.largest = self.largest.max(group.num_tokens());
         let first = group.responses.first().map_or(0.0, |response| response.reward);
         self.num_tied += usize::from(group.responses.iter().all(|response| response.reward == first));
+    }
+
+    /// The most bytes of pixels that are loaded before they are needed.
+    pub fn ahead_bytes(&self) -> u64 {
+        if self.image_tokens > 0 { AHEAD_BYTES } else { 0 }
     }
 
     /// Tokens of all groups, prompts counted once.

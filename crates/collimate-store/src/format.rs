@@ -15,20 +15,18 @@ use blake3::Hash;
 use collimate_text::{TokenizedGroup, TokenizedResponse};
 
 /// What a store begins with: the format and its version.
-pub(crate) const MAGIC: &[u8; 32] = b"collimate tokens, version 000001";
+pub(crate) const MAGIC: &[u8; 32] = b"collimate tokens, version 000002";
 /// Bytes of the header: magic and key.
 pub(crate) const HEADER_BYTES: u64 = 64;
 /// Bytes of a response's record.
 pub(crate) const RESPONSE_BYTES: usize = 16;
 /// Bytes of a group's record.
-pub(crate) const GROUP_BYTES: usize = 64;
+pub(crate) const GROUP_BYTES: usize = 72;
 /// Bytes of the trailer.
 pub(crate) const TRAILER_BYTES: usize = 64;
 
-/// Bits of a token's width, below those of the length of images.
-const WIDTH_BITS: u32 = 3;
 /// Most bytes of a group's images.
-pub(crate) const MAX_IMAGE_BYTES: usize = (1 << (32 - WIDTH_BITS)) - 1;
+pub(crate) const MAX_IMAGE_BYTES: usize = (1 << 29) - 1;
 
 /// The first bytes of a keyed hash.
 pub(crate) type Checksum = [u8; 8];
@@ -49,6 +47,8 @@ pub(crate) struct GroupRecord {
     pub(crate) width: u32,
     /// Bytes of the images behind the tokens.
     pub(crate) image_bytes: u32,
+    /// Tokens of the prompt that are images'.
+    pub(crate) image_tokens: u32,
     /// Of the tokens.
     pub(crate) tokens_checksum: Checksum,
     /// Of this record and those of its responses.
@@ -99,13 +99,12 @@ impl GroupRecord {
         for (at, number) in [self.index, self.line, self.tokens_at, self.first_response].into_iter().enumerate() {
             bytes[8 * at..8 * at + 8].copy_from_slice(&number.to_le_bytes());
         }
-        // Eight times as large a number leaves room for the width.
-        let width = self.image_bytes << WIDTH_BITS | self.width;
-        let numbers = [self.prompt_tokens, self.prompt_cut, self.num_responses, width];
-        for (at, number) in numbers.into_iter().enumerate() {
+        let prompt = [self.prompt_tokens, self.prompt_cut, self.num_responses];
+        let numbers = prompt.into_iter().chain([self.width, self.image_bytes, self.image_tokens]);
+        for (at, number) in numbers.enumerate() {
             bytes[32 + 4 * at..36 + 4 * at].copy_from_slice(&number.to_le_bytes());
         }
-        bytes[48..].copy_from_slice(&self.tokens_checksum);
+        bytes[56..].copy_from_slice(&self.tokens_checksum);
         bytes
     }
 
@@ -128,10 +127,11 @@ impl GroupRecord {
             prompt_tokens: u32_at(bytes, 32),
             prompt_cut: u32_at(bytes, 36),
             num_responses: u32_at(bytes, 40),
-            width: u32_at(bytes, 44) & ((1 << WIDTH_BITS) - 1),
-            image_bytes: u32_at(bytes, 44) >> WIDTH_BITS,
-            tokens_checksum: eight(48),
-            checksum: eight(56),
+            width: u32_at(bytes, 44),
+            image_bytes: u32_at(bytes, 48),
+            image_tokens: u32_at(bytes, 52),
+            tokens_checksum: eight(56),
+            checksum: eight(64),
         }
     }
 

@@ -10,6 +10,7 @@ use collimate_data::DataFiles;
 use collimate_files::{Spool, read_exact_at};
 use collimate_text::{TokenizedGroup, TokenizedResponse};
 
+use crate::ahead::ImagesAhead;
 use crate::error::StoreError;
 use crate::facts::{Facts, Totals, hash_group};
 use crate::format::{GROUP_BYTES, GroupRecord, HEADER_BYTES, Lengths, RESPONSE_BYTES, ResponseHead, checksum, tokens};
@@ -34,6 +35,8 @@ pub struct GroupStore {
     unsaid: Option<Stamp>,
     /// Whether something was found that is not what was written.
     is_damaged: AtomicBool,
+    /// Images that are loaded ahead, if somebody computes with them.
+    pub(crate) ahead: Option<ImagesAhead>,
 }
 
 impl Drop for GroupStore {
@@ -78,7 +81,7 @@ impl GroupStore {
         let files = sources.files(&facts.starts);
         let notes = facts.notes.iter().map(|note| sources.filled_in(note)).collect();
         let is_damaged = AtomicBool::new(false);
-        Self { key, body, lengths, facts, notes, files, checked: None, unsaid: None, is_damaged }
+        Self { key, body, lengths, facts, notes, files, checked: None, unsaid: None, is_damaged, ahead: None }
     }
 
     /// Says, at the latest when the store is closed, that the file as it is now was checked, if it `was` just then.
@@ -129,7 +132,11 @@ impl GroupStore {
         let record = self.record(position)?;
         let responses = self.responses(&record, position)?;
         let bytes = self.read(Section::Tokens, record.tokens_at, num_bytes(&record, &responses))?;
-        self.decode(&record, &responses, &bytes, position)
+        let mut group = self.decode(&record, &responses, &bytes, position)?;
+        if let Some(ahead) = &self.ahead {
+            ahead.take(&mut group.images);
+        }
+        Ok(group)
     }
 
     /// The group at `position` without its tokens.
@@ -158,12 +165,12 @@ impl GroupStore {
         })
     }
 
-    fn record(&self, position: usize) -> Result<GroupRecord, StoreError> {
+    pub(crate) fn record(&self, position: usize) -> Result<GroupRecord, StoreError> {
         let bytes = self.read(Section::Groups, (position * GROUP_BYTES) as u64, GROUP_BYTES)?;
         Ok(GroupRecord::from_bytes(bytes.as_slice().first_chunk().unwrap_or(&[0; GROUP_BYTES])))
     }
 
-    fn responses(&self, record: &GroupRecord, position: usize) -> Result<Vec<ResponseHead>, StoreError> {
+    pub(crate) fn responses(&self, record: &GroupRecord, position: usize) -> Result<Vec<ResponseHead>, StoreError> {
         let at = record.first_response.saturating_mul(RESPONSE_BYTES as u64);
         let bytes = self.read(Section::Responses, at, record.num_responses as usize * RESPONSE_BYTES)?;
         self.check(record, &bytes, position)

@@ -13,6 +13,8 @@ pub struct GroupHead {
     pub line: usize,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// Tokens of the prompt that are images'.
+    pub image_tokens: usize,
     /// Tokens that truncation removed from the prompt's start.
     pub num_prompt_cut: usize,
     /// Number of the first response among those of all groups.
@@ -28,6 +30,10 @@ impl GroupLengths for GroupHead {
 
     fn prompt_tokens(&self) -> usize {
         self.prompt_tokens
+    }
+
+    fn image_tokens(&self) -> usize {
+        self.image_tokens
     }
 
     fn num_responses(&self) -> usize {
@@ -50,6 +56,7 @@ pub(crate) fn head(record: &GroupRecord, responses: Vec<ResponseHead>) -> GroupH
         index: record.index as usize,
         line: record.line as usize,
         prompt_tokens: record.prompt_tokens as usize,
+        image_tokens: record.image_tokens as usize,
         num_prompt_cut: record.prompt_cut as usize,
         first_response: record.first_response,
         responses,

@@ -13,6 +13,7 @@
 //!
 //! The crate must not know models, tensors or objectives.
 
+mod ahead;
 mod bits;
 mod contents;
 mod error;

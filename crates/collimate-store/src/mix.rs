@@ -117,6 +117,8 @@ impl Selection {
             progress(&part.path, 1);
             if report.passes(&group, &self.options) {
                 group.index += first_index;
+                // Where the data is must not decide what is held out, or what is the same.
+                group.prompt.unplace_images(folder_of(&part.path));
                 self.table.push(&group)?;
                 self.used.push(true);
             }
@@ -257,4 +259,8 @@ fn reward_gap(group: &PromptGroup) -> f64 {
     let (low, high) =
         rewards.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), reward| (low.min(reward), high.max(reward)));
     if high >= low { high - low } else { 0.0 }
+}
+/// The folder that a part of the data is, or in which it is.
+fn folder_of(part: &Path) -> &Path {
+    if part.is_dir() { part } else { part.parent().unwrap_or(part) }
 }

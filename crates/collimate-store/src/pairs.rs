@@ -129,11 +129,14 @@ impl Pairs {
     pub fn group(&self, store: &GroupStore, number: usize) -> Result<TokenizedGroup, StoreError> {
         let Some(pair) = self.pair(number) else { return store.group(number) };
         let group = store.group(pair.group)?;
-        let prompt_ids = match pair.prompt {
-            Some(prompt) => store.group(prompt)?.prompt_ids,
-            None => self.null_prompt.clone().unwrap_or_default(),
+        let (prompt_ids, images) = match pair.prompt {
+            Some(prompt) => {
+                let other = store.group(prompt)?;
+                (other.prompt_ids, other.images)
+            }
+            None => (self.null_prompt.clone().unwrap_or_default(), Vec::new()),
         };
-        Ok(TokenizedGroup { prompt_ids, num_prompt_cut: 0, ..group })
+        Ok(TokenizedGroup { prompt_ids, images, num_prompt_cut: 0, ..group })
     }
 
     /// The same without its tokens.
@@ -143,12 +146,15 @@ impl Pairs {
     pub fn head(&self, store: &GroupStore, number: usize) -> Result<GroupHead, StoreError> {
         let Some(pair) = self.pair(number) else { return store.head(number) };
         let head = store.head(pair.group)?;
-        let prompt_tokens = match pair.prompt {
-            Some(prompt) => store.head(prompt)?.prompt_tokens,
-            None => self.null_prompt.as_ref().map_or(0, Vec::len),
+        let (prompt_tokens, image_tokens) = match pair.prompt {
+            Some(prompt) => {
+                let other = store.head(prompt)?;
+                (other.prompt_tokens, other.image_tokens)
+            }
+            None => (self.null_prompt.as_ref().map_or(0, Vec::len), 0),
         };
         let first_response = head.first_response + (self.num_responses * (pair.which + 1)) as u64;
-        Ok(GroupHead { prompt_tokens, num_prompt_cut: 0, first_response, ..head })
+        Ok(GroupHead { prompt_tokens, image_tokens, num_prompt_cut: 0, first_response, ..head })
     }
 
     /// The group that a number's responses are of.

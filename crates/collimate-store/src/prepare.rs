@@ -122,6 +122,7 @@ impl<'a> Preparation<'a> {
             // Reading the rows names the one that has too many.
             let most = self.request.mix.load.most_responses.as_ref().map_or(usize::MAX, |most| most.count);
             let found = found.filter(|store| store.totals().most_responses <= most);
+            let found = found.filter(|store| !self.encoder.reads_images() || store.has_its_images());
             if let Some(store) = &found {
                 let path = store.path().unwrap_or(folder).display();
                 self.notes.push(format!(
@@ -137,7 +138,7 @@ impl<'a> Preparation<'a> {
     /// What a part's store is found by; `None` if it cannot be kept.
     fn key(&self, part: Part) -> Option<Hash> {
         let contents = self.contents.as_ref()?;
-        Some(key(&self.request, &contents.hashes, self.encoder.identity()?, part))
+        Some(key(&self.request, &contents.hashes, self.encoder.identity()?, part, self.encoder.reads_images()))
     }
 
     /// Reads all rows once.

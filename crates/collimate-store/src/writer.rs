@@ -6,7 +6,7 @@ use std::path::Path;
 use blake3::Hash;
 use collimate_data::DataFiles;
 use collimate_files::{AtomicFile, Spool, SpoolFolder, WriteError};
-use collimate_text::TokenizedGroup;
+use collimate_text::{GroupLengths, TokenizedGroup};
 
 use crate::error::StoreError;
 use crate::facts::{Facts, Totals, hash_group};
@@ -99,6 +99,7 @@ impl Writer {
             num_responses: group.responses.len() as u32,
             width,
             image_bytes: image_bytes as u32,
+            image_tokens: group.image_tokens() as u32,
             tokens_checksum: checksum(&self.key, &[&self.buffer]),
             checksum: [0; 8],
         };

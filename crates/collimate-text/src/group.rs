@@ -54,6 +54,8 @@ pub trait GroupLengths {
     fn line(&self) -> usize;
     /// Tokens of the prompt, P.
     fn prompt_tokens(&self) -> usize;
+    /// Tokens of the prompt that are images'.
+    fn image_tokens(&self) -> usize;
     /// Number of responses, K.
     fn num_responses(&self) -> usize;
     /// Tokens of a response, R.
@@ -67,6 +69,10 @@ impl GroupLengths for TokenizedGroup {
 
     fn prompt_tokens(&self) -> usize {
         self.prompt_ids.len()
+    }
+
+    fn image_tokens(&self) -> usize {
+        self.images.iter().map(|placed| placed.tokens.len()).sum()
     }
 
     fn num_responses(&self) -> usize {

@@ -45,11 +45,11 @@ pub use encoded_prompt::EncodedPrompt;
 pub use error::TextError;
 pub use group::{GroupLengths, TokenizedGroup, TokenizedResponse};
 pub use pictures::{PictureTokens, has_tokenizer};
-pub use placed_image::{PlacedImage, axes_of_prompt};
-pub use preview::{preview, text_prompt_note};
+pub use placed_image::{PlacedImage, axes_of_prompt, with_one_token_an_image};
+pub use preview::{preview, shown_prompt, text_prompt_note};
 pub use template_files::read_chat_template;
 pub use tokenize::{
-    Found, TextChecks, TokenizeCounts, TokenizeOptions, tokenize_all, tokenize_all_with, tokenize_checked,
+    Found, TextChecks, TokenizeCounts, TokenizeOptions, open_images, tokenize_all, tokenize_all_with, tokenize_checked,
     tokenize_group,
 };
 pub use tokenizer::{ListedToken, TextTokenizer, TurnEnds};

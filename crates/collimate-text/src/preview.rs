@@ -3,7 +3,7 @@
 use collimate_data::{counted, either};
 use std::fmt::Write as _;
 
-use crate::{TextError, TextTokenizer, TokenizedGroup};
+use crate::{TextError, TextTokenizer, TokenizedGroup, with_one_token_an_image};
 
 const DIM: &str = "\x1b[2m";
 const BOLD: &str = "\x1b[1m";
@@ -33,8 +33,10 @@ pub fn preview(group: &TokenizedGroup, tokenizer: &TextTokenizer, color: bool) -
     let paint = Paint { color };
     let mut out = paint.wrap(BOLD, &format!("line {}", group.line));
     let _ = writeln!(out, " · prompt {}{}", tokens(group.prompt_ids.len()), cut(group.num_prompt_cut, "start"));
-    let prompt = tokenizer.pieces(&group.prompt_ids)?.concat();
-    let _ = writeln!(out, "{}", paint.wrap(DIM, &visible(&prompt)));
+    for (number, placed) in group.images.iter().enumerate() {
+        let _ = writeln!(out, "image {}: {}", number + 1, visible(&placed.describe()));
+    }
+    let _ = writeln!(out, "{}", paint.wrap(DIM, &visible(&shown_prompt(group, tokenizer)?)));
     for (k, response) in group.responses.iter().enumerate() {
         let heading = format!("[{k}] reward {}", response.reward);
         let _ = write!(out, "{}", paint.wrap(BOLD, &heading));
@@ -42,6 +44,14 @@ pub fn preview(group: &TokenizedGroup, tokenizer: &TextTokenizer, color: bool) -
         let _ = writeln!(out, "{}", paint.tokens(&response.ids, tokenizer)?);
     }
     Ok(out)
+}
+
+/// A group's prompt as text, with one token for each image.
+///
+/// # Errors
+/// As [`preview`].
+pub fn shown_prompt(group: &TokenizedGroup, tokenizer: &TextTokenizer) -> Result<String, TextError> {
+    Ok(tokenizer.pieces(&with_one_token_an_image(&group.prompt_ids, &group.images))?.concat())
 }
 
 struct Paint {

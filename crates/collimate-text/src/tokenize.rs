@@ -27,6 +27,7 @@ use checks::check_model;
 pub use checks::{Found, TextChecks};
 pub use counts::TokenizeCounts;
 use encoded::{Encoded, encode_group};
+pub use images::open_images;
 use images::{WithoutImages, cut, expanded, without_images};
 
 /// Length limits, and what to do with groups that cannot be used.

@@ -83,6 +83,14 @@ impl DataSet {
         indices.iter().map(|&index| Ok(group(index)?)).collect()
     }
 
+    /// Starts to load the images of the groups at `indices`, which are read next, while the model computes.
+    pub(crate) fn expect(&self, indices: &[usize]) {
+        match &self.pairs {
+            None => self.store.expect(indices),
+            Some(pairs) => self.store.expect(&indices.iter().map(|&index| pairs.group_of(index)).collect::<Vec<_>>()),
+        }
+    }
+
     /// A group or pair without its tokens.
     pub(crate) fn head(&self, index: usize) -> Result<GroupHead, StoreError> {
         match &self.pairs {

@@ -16,7 +16,6 @@ use collimate_recipe::Recipe;
 use collimate_session::{Allowance, least_held};
 use collimate_text::{GroupBatch, GroupLengths, TokenizedGroup};
 
-pub(crate) use self::inputs::InputFolders;
 pub use self::inputs::InputsIn;
 pub(crate) use self::pack::{Pack, PackPart};
 pub(crate) use self::passes::{Passes, by_group};
@@ -176,14 +175,40 @@ impl PassBudget {
         pack.parts.iter().map(|part| self.part_tokens(&groups[part.group], part.responses.clone())).sum()
     }
 
+    /// Tokens that a pack counts as in memory: more than it computes if it has images.
+    pub(crate) fn pack_charge(&self, groups: &[impl GroupLengths], pack: &Pack) -> usize {
+        let images = |part: &PackPart| self.prompts(part.responses.len()) * self.image_charge(&groups[part.group]);
+        self.pack_tokens(groups, pack) + pack.parts.iter().map(images).sum::<usize>()
+    }
+
+    /// The same of a pack as the model reads it.
+    pub(crate) fn batch_charge(&self, batch: &GroupBatch) -> usize {
+        batch.num_tokens() + self.charge_of(batch.images.iter().map(|image| image.tokens.len()).sum())
+    }
+
+    /// Tokens whose memory is that of the vision tower for a prompt's images.
+    fn image_charge(&self, group: &impl GroupLengths) -> usize {
+        self.charge_of(group.image_tokens())
+    }
+
+    fn charge_of(&self, image_tokens: usize) -> usize {
+        let bytes = (image_tokens as u64).saturating_mul(self.costs.per_image_token);
+        usize::try_from(bytes.div_ceil(self.costs.per_token.max(1))).unwrap_or(usize::MAX)
+    }
+
+    /// How often a prompt stands in a pack with so many of its responses.
+    fn prompts(&self, num_responses: usize) -> usize {
+        if self.share_prompt { 1 } else { num_responses }
+    }
+
     /// Tokens that a group computes.
     pub(crate) fn group_tokens(&self, group: &impl GroupLengths) -> usize {
         self.part_tokens(group, 0..group.num_responses())
     }
 
     fn part_tokens(&self, group: &impl GroupLengths, responses: Range<usize>) -> usize {
-        let prompts = if self.share_prompt { 1 } else { responses.len() };
-        prompts * group.prompt_tokens() + responses.map(|response| group.response_tokens(response)).sum::<usize>()
+        self.prompts(responses.len()) * group.prompt_tokens()
+            + responses.map(|response| group.response_tokens(response)).sum::<usize>()
     }
 
     /// Divides a micro-batch, in order, into as few packs as fit. A group that is too large is split by responses.
@@ -213,13 +238,26 @@ impl PassBudget {
         Ok(packs)
     }
 
+    /// Tokens that the longest response with its prompt counts as in memory.
+    pub(crate) fn longest_charge(&self, data: &DataSet) -> Result<usize, TrainError> {
+        let longest = data.longest();
+        if self.costs.per_image_token == 0 {
+            return Ok(longest);
+        }
+        (0..data.len()).try_fold(longest, |longest, index| {
+            let head = data.head(index)?;
+            let response = head.responses.iter().map(|response| response.tokens as usize).max().unwrap_or(0);
+            Ok(longest.max(head.prompt_tokens + self.image_charge(&head) + response))
+        })
+    }
+
     /// Checks that every response of the groups at `indices` fits together with its prompt.
     ///
     /// # Errors
     /// A response does not fit; the error names file and line.
     pub(crate) fn check(&self, data: &DataSet, indices: impl Iterator<Item = usize>) -> Result<(), TrainError> {
         let limit = self.max_tokens();
-        if data.longest() <= limit {
+        if data.longest() <= limit && self.costs.per_image_token == 0 {
             return Ok(());
         }
         for index in indices {
@@ -235,13 +273,14 @@ impl PassBudget {
         limit: usize,
         location: impl FnOnce() -> Result<String, TrainError>,
     ) -> Result<Vec<(Range<usize>, usize)>, TrainError> {
-        let prompt = group.prompt_tokens();
+        let prompt = group.prompt_tokens() + self.image_charge(group);
         let mut runs: Vec<(Range<usize>, usize)> = Vec::new();
         for index in 0..group.num_responses() {
             let response = group.response_tokens(index);
             let alone = prompt + response;
             if alone > limit {
-                return Err(self.too_long(location()?, index, alone));
+                let tokens = alone - self.image_charge(group);
+                return Err(self.too_long(location()?, index, [tokens, alone]));
             }
             let added = if self.share_prompt { response } else { alone };
             match runs.last_mut() {
@@ -255,12 +294,12 @@ impl PassBudget {
         Ok(runs)
     }
 
-    fn too_long(&self, location: String, response: usize, tokens: usize) -> TrainError {
+    fn too_long(&self, location: String, response: usize, [tokens, charge]: [usize; 2]) -> TrainError {
         TrainError::MemoryBudget {
             location,
             response,
             tokens,
-            needed: format_bytes(self.least(tokens)),
+            needed: format_bytes(self.least(charge)),
             budget: format_bytes(self.budget.unwrap_or(u64::MAX)),
             remedy: remedy(self.trains_adapter, "a larger memory_budget or a smaller max_length"),
         }

@@ -71,9 +71,13 @@ pub(crate) fn score_dealt(
         1 => vec![0; micro_batches.len()],
         size => deal(&micro_batches.iter().map(work).collect::<Result<Vec<_>, _>>()?, size),
     };
-    let mut own = micro_batches.iter().zip(&owners).filter(|(_, owner)| **owner == ranks.rank());
-    let items = own.try_fold(Vec::new(), |mut items, (indices, _)| {
-        items.extend(score(&data.select(indices)?)?);
+    let own = micro_batches.iter().zip(&owners).filter(|(_, owner)| **owner == ranks.rank());
+    let mut own = own.map(|(indices, _)| indices).peekable();
+    let mut next = || Some((own.next()?, own.peek().copied()));
+    let items = std::iter::from_fn(&mut next).try_fold(Vec::new(), |mut items, (indices, next)| {
+        let groups = data.select(indices)?;
+        data.expect(next.copied().unwrap_or_default());
+        items.extend(score(&groups)?);
         Ok::<_, TrainError>(items)
     });
     let owner_of_group = micro_batches.iter().zip(&owners).flat_map(|(indices, owner)| vec![*owner; indices.len()]);

@@ -28,6 +28,29 @@ fn a_model_is_planned_from_its_configuration(
     check(&format!("{name}{version}"), billions);
 }
 
+/// 8.29 billion parameters with the tower, as the model's card has them.
+#[test]
+fn a_model_with_a_vision_tower_is_planned_from_its_configuration() {
+    check("qwen2-vl-7b-instruct", 8.29);
+}
+
+/// Full fine-tuning in bfloat16 holds 2 bytes a parameter for the passes, and 4 each for the master, the gradient and two moments.
+#[rstest]
+fn the_recipes_of_spy_are_planned_on_paper(#[values("nca", "dpo", "nca-p")] name: &str) {
+    let folder = Folder::new();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("published/qwen2-vl-7b-instruct.json");
+    folder.write("paper/config.json", fs::read_to_string(source).expect("a configuration"));
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../configs/spy-qwen2-vl-{name}.yaml"));
+    let (recipe, model) = (recipe.display().to_string(), folder.arg("paper"));
+    let args = ["plan", &recipe, "--json", "--quiet", "--num-responses", "2", "--model", &model];
+    let settings = ["--set", "max_length=2048", "--set", "memory_budget=2TiB"];
+    let plan: Value = serde_json::from_str(&succeed(&[&args[..], &settings].concat()).out).expect("JSON");
+    let parameters = plan["model"]["num_parameters"].as_f64().expect("a number");
+    assert_eq!(plan["model"]["num_trained"], plan["model"]["num_parameters"], "nothing is frozen: {plan}");
+    let held = ["weights", "gradients", "moments"].map(|part| plan["memory"][part].as_f64().expect("bytes"));
+    assert_eq!(held.map(|bytes| (bytes / parameters).round()), [2.0 + 4.0, 4.0, 2.0 * 4.0], "{plan}");
+}
+
 #[test]
 fn a_model_in_fp8_with_static_scales_is_planned_from_its_configuration() {
     check("ministral-3-8b", 8.49);

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 use collimate_files::ShardSize;
 use collimate_hf::ModelConfig;
-use collimate_quickstart::assets::random_weights;
+use collimate_quickstart::base::random_weights;
 use collimate_train::progress::Silent;
 use collimate_train::{RunControl, train};
 use collimate_weights::{StorageDtype, write_model};

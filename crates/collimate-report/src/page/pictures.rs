@@ -19,11 +19,13 @@ pub(super) fn picture(picture: &Picture) -> String {
     format!("<img class=\"{class}\" src=\"{uri}\" alt=\"{alt}\" width=\"{width}\" height=\"{height}\">")
 }
 
+/// A picture with what stands below it.
+pub(super) fn captioned((shown, caption): &(Picture, String)) -> String {
+    format!("<figure>{}<figcaption>{}</figcaption></figure>", picture(shown), escape(caption))
+}
+
 /// The pictures of a run under their heading.
 pub(super) fn gallery(gallery: &Gallery) -> String {
-    let figure = |(shown, caption): &(Picture, String)| {
-        format!("<figure>{}<figcaption>{}</figcaption></figure>", picture(shown), escape(caption))
-    };
-    let figures: String = gallery.pictures.iter().map(figure).collect();
+    let figures: String = gallery.pictures.iter().map(captioned).collect();
     format!("<h2>{}</h2><div class=\"gallery\">{figures}</div>", escape(&gallery.title))
 }

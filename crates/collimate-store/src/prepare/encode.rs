@@ -25,8 +25,8 @@ impl Encoder<'_> {
     /// A hash of everything that the tokens depend on but the text; `None` if what comes out is not to be kept.
     pub(super) fn identity(&self) -> Option<Hash> {
         match self {
-            // How many tokens an image has depends on its file, whose content no key has.
-            Self::Tokenizer { tokenizer, .. } if tokenizer.reads_images() => None,
+            // An image that cannot be read leaves out its group, and no key has the content of the images' files.
+            Self::Tokenizer { tokenizer, options, .. } if tokenizer.reads_images() && options.skip_unusable => None,
             Self::Tokenizer { tokenizer, options, has_system_prompt } => {
                 let mut hasher = blake3::Hasher::new();
                 hasher.update(tokenizer.identity()?.as_bytes()).update(&[u8::from(*has_system_prompt)]);
@@ -35,10 +35,18 @@ impl Encoder<'_> {
                     // A limit that follows memory then leaves groups out; otherwise it refuses them.
                     hasher.update(&(tokenizer.max_text_bytes() as u64).to_le_bytes());
                 }
+                if let Some(images) = tokenizer.images_identity() {
+                    hasher.update(images.as_bytes());
+                }
                 Some(hasher.finalize())
             }
             Self::Estimate(_) => None,
         }
+    }
+
+    /// Whether groups may have images.
+    pub(super) fn reads_images(&self) -> bool {
+        matches!(self, Self::Tokenizer { tokenizer, .. } if tokenizer.reads_images())
     }
 
     pub(super) fn encode(&self, group: &PromptGroup) -> Result<(TokenizedGroup, TextChecks), TextError> {

@@ -12,8 +12,8 @@ use crate::mix::Part;
 const TOKENS_VERSION: u32 = 2;
 
 /// The key of one part of the requested data. `contents` are the hashes of the files that are read; where they are does not
-/// matter, so that data that was moved is not tokenized again.
-pub(super) fn key(request: &DataRequest<'_>, contents: &[Hash], encoder: Hash, part: Part) -> Hash {
+/// matter, so that data that was moved is not tokenized again; unless rows may name images, whose paths are kept (`with_places`).
+pub(super) fn key(request: &DataRequest<'_>, contents: &[Hash], encoder: Hash, part: Part, with_places: bool) -> Hash {
     let mut hasher = blake3::Hasher::new_derive_key("collimate tokens of a run's data");
     hasher.update(&TOKENS_VERSION.to_le_bytes());
     let version = env!("CARGO_PKG_VERSION");
@@ -24,6 +24,9 @@ pub(super) fn key(request: &DataRequest<'_>, contents: &[Hash], encoder: Hash, p
     add(version);
     let used = request.parts.iter().filter(|part| part.weight > 0.0);
     for (part, hash) in used.zip(contents) {
+        if with_places {
+            add(&std::path::absolute(&part.path).unwrap_or_else(|_| part.path.clone()).to_string_lossy());
+        }
         // A draw of some of a file's groups depends on its own name, as in [`crate::Selection`].
         let name = part.path.file_name().filter(|_| part.weight < 1.0).unwrap_or_default();
         add(&name.to_string_lossy());

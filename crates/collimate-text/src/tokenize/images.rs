@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use collimate_data::{Message, Prompt, PromptGroup};
-use collimate_images::PromptImage;
+use collimate_images::{ImageSettings, PromptImage};
 use collimate_messages::{MessageImage, has_images, take_out};
 
 use crate::tokenizer::ImageTokens;
-use crate::{PlacedImage, TextTokenizer, UnusableReason};
+use crate::{PlacedImage, TextError, TextTokenizer, UnusableReason};
 
 /// A group whose conversation only says where its images are, and these.
 pub(super) struct WithoutImages<'a> {
@@ -83,6 +83,28 @@ fn refuse_typed(group: &PromptGroup, tokenizer: &TextTokenizer) -> Result<(), Un
         found.map(|number| format!("responses[{number}].content"))
     };
     prompt.or_else(response).map_or(Ok(()), |field| Err(typed(field)))
+}
+
+/// Opens and decodes every image of a group's prompt, whatever model is to compute it; returns their heights and widths.
+///
+/// # Errors
+/// [`TextError::Unusable`]: an image is missing, broken, animated or too large; the reason names its field.
+pub fn open_images(group: &PromptGroup) -> Result<Vec<[usize; 2]>, TextError> {
+    let unusable = |place, problem| {
+        let reason = UnusableReason::Image { field: field(place), problem };
+        TextError::Unusable { index: group.index, line: group.line, reason }
+    };
+    let Prompt::Messages(messages) = &group.prompt else { return Ok(Vec::new()) };
+    if !messages.iter().any(Message::has_images) {
+        return Ok(Vec::new());
+    }
+    let (_, images) = take_out(messages).map_err(|(place, problem)| unusable(place, problem))?;
+    let size = |image: MessageImage| {
+        let place = image.place;
+        let opened = PromptImage::check(image.source, &ImageSettings::default());
+        opened.map(|image| image.size()).map_err(|error| unusable(place, error.to_string()))
+    };
+    images.into_iter().map(size).collect()
 }
 
 fn field([turn, part]: [usize; 2]) -> String {

@@ -62,6 +62,12 @@ impl TextTokenizer {
         self.images.is_some()
     }
 
+    /// A hash of how images become tokens; `None` if the model computes none.
+    pub fn images_identity(&self) -> Option<blake3::Hash> {
+        let images = self.images.as_ref()?;
+        Some(blake3::hash(format!("{:?} {}", images.settings, images.token).as_bytes()))
+    }
+
     /// The tokenizer of an adapter's folder, which has images as the model's folder says.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use collimate_files::{ScratchFolder, SpoolFolder, WriteError, free_space, read_exact_at, write_all_at};
+use collimate_files::{ScratchFolder, WriteError, read_exact_at, write_all_at};
 use collimate_model::{InputKey, InputPlace, InputStore, StoreError};
 use serde::Serialize;
 
@@ -14,9 +14,6 @@ use collimate_collective::StopFlag;
 
 /// What the file is called in messages; it has no name on the disk.
 const NAME: &str = "inputs-of-blocks";
-
-/// Space that the file leaves free for what the run and others write meanwhile.
-const LEFT_FREE: u64 = 64 << 20;
 
 /// Where the inputs of blocks wait for the backward pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -41,24 +38,6 @@ impl InputsIn {
             Self::Host => InputPlace::Host,
             Self::File(folder) => InputPlace::Store(Box::new(InputFile::create(folder, stop.clone())?)),
         })
-    }
-}
-
-/// The folders in which a run may put a file without a name, the first choice first.
-#[derive(Debug, Clone)]
-pub(crate) struct InputFolders(Vec<PathBuf>);
-
-impl InputFolders {
-    /// The run's own, then that of temporary files.
-    pub(crate) fn of_run(output_dir: &Path) -> Self {
-        Self(vec![output_dir.to_owned(), SpoolFolder::default().folder().to_owned()])
-    }
-
-    /// The first with room for so many bytes at the moment. One whose system does not say has none.
-    pub(super) fn with_room(&self, bytes: u64) -> Option<&Path> {
-        let has_room =
-            |folder: &&PathBuf| free_space(folder).is_some_and(|free| free >= bytes.saturating_add(LEFT_FREE));
-        self.0.iter().find(has_room).map(PathBuf::as_path)
     }
 }
 
@@ -153,13 +132,5 @@ mod tests {
         for error in errors.map(|done| done.expect_err("a stop").downcast::<TrainError>().expect("of the run")) {
             assert!(matches!(*error, TrainError::Interrupted { signal: 15, .. }), "{error:?}");
         }
-    }
-
-    #[test]
-    fn a_folder_without_room_is_passed_over() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let folders = InputFolders::of_run(&folder.path().join("run"));
-        assert_eq!(folders.with_room(1), Some(folder.path().join("run").as_path()));
-        assert_eq!(folders.with_room(u64::MAX), None);
     }
 }

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use collimate_session::InputFolders;
 use collimate_text::GroupLengths;
 
-use super::{InputFolders, InputsIn, Pack, PassBudget};
+use super::{InputsIn, Pack, PassBudget};
 use crate::error::TrainError;
 
 /// Work of a token's backward pass, with that of its forward pass as the unit.
@@ -90,7 +91,7 @@ impl PassBudget {
         let bytes = self.input_bytes(groups, packs);
         let saved = |pack: &Pack| {
             let tokens = self.pack_tokens(groups, pack);
-            (1.0 - self.kept_share(tokens)) * tokens as f64 * self.operations as f64
+            (1.0 - self.kept_share(self.pack_charge(groups, pack))) * tokens as f64 * self.operations as f64
         };
         let saved: f64 = packs.iter().map(saved).sum();
         let rates = if self.host.is_some() { BESIDE_GPU } else { BESIDE_CPU };
@@ -108,7 +109,7 @@ impl PassBudget {
         if self.costs.shares_embedding {
             return None;
         }
-        let tokens = |pack: &Pack| self.pack_tokens(groups, pack);
+        let tokens = |pack: &Pack| self.pack_charge(groups, pack);
         let waiting = (apart.iter().map(tokens).sum::<usize>() as u64).checked_mul(self.costs.per_waiting)?;
         let left = self.activations?.checked_sub(waiting)?;
         let limit = usize::try_from(left / self.per_working().max(1)).ok()?;
@@ -128,7 +129,7 @@ impl PassBudget {
             InputsIn::Device => (self.costs.per_waiting, 0),
             InputsIn::Host | InputsIn::File(_) => (self.costs.per_waiting_elsewhere(), self.costs.per_moved_input()),
         };
-        let tokens = || packs.iter().map(|pack| self.pack_tokens(groups, pack) as u64);
+        let tokens = || packs.iter().map(|pack| self.pack_charge(groups, pack) as u64);
         let waiting = tokens().sum::<u64>().saturating_mul(per_waiting);
         waiting.saturating_add(tokens().max().unwrap_or(0).saturating_mul(self.per_working() + per_moved))
     }

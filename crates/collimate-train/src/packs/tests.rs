@@ -1,9 +1,10 @@
 use collimate_data::DataFiles;
+use collimate_images::{Grid, ImageSource, PromptImage};
 use collimate_store::{StoreFolder, store_of};
-use collimate_text::TokenizedResponse;
+use collimate_text::{PlacedImage, TokenizedResponse};
 use rstest::rstest;
 
-use collimate_session::OVERHEAD;
+use collimate_session::{InputFolders, OVERHEAD};
 
 use super::*;
 
@@ -13,9 +14,11 @@ const COSTS: MemoryCosts = MemoryCosts {
     resident: 1000,
     unpacking: 0,
     per_token: 10,
+    per_image_token: 0,
     per_kept_block: 4,
     per_input: 3,
     per_waiting: 4,
+    trains_tower: false,
     num_blocks: 5,
     shares_embedding: false,
 };
@@ -39,6 +42,29 @@ fn budget(max_tokens: u64, share_prompt: bool) -> PassBudget {
 
 fn pack(parts: impl IntoIterator<Item = (usize, Range<usize>)>) -> Pack {
     Pack { parts: parts.into_iter().map(|(group, responses)| PackPart { group, responses }).collect() }
+}
+
+#[test]
+fn only_the_tokens_of_images_take_the_memory_of_the_tower() {
+    let image = |source: u8| {
+        let (grid, merged) = (Grid { rows: 4, columns: 4 }, Grid { rows: 2, columns: 2 });
+        let image = PromptImage::known(ImageSource::Bytes([source].into()), [source; 32], grid, [56, 56]);
+        PlacedImage { image, tokens: 0..4, grid: merged }
+    };
+    let pictured = |line| TokenizedGroup { images: vec![image(line as u8)], ..group(line, 10, &[5, 5]) };
+    let costs = MemoryCosts { per_image_token: 15, ..COSTS };
+    let bytes = |tokens| least_held(&costs) + costs.per_token * tokens;
+    let budget = |tokens| PassBudget::new(Some(bytes(tokens)), costs, &Recipe::default()).expect("a budget");
+    // 10 tokens and 4 · 15 bytes of the tower, which are those of 6 tokens; then 2 · 5.
+    let whole = Pack { parts: vec![PackPart { group: 0, responses: 0..2 }] };
+    assert_eq!(budget(26).pack_charge(&[pictured(1)], &whole), 26);
+    assert_eq!(budget(26).pack_tokens(&[pictured(1)], &whole), 20);
+    assert_eq!(budget(26).batch_charge(&budget(26).batch(&[pictured(1)], &whole)), 26);
+    assert_eq!(budget(26).packs(&[pictured(1)]).expect("packs").len(), 1);
+    assert_eq!(budget(25).packs(&[pictured(1)]).expect("packs").len(), 2);
+    assert_eq!(budget(20).packs(&[group(1, 10, &[5, 5])]).expect("packs").len(), 1);
+    let error = budget(20).packs(&[pictured(3)]).expect_err("too little").to_string();
+    assert!(error.contains("15 tokens") && error.contains("line 3"), "{error}");
 }
 
 #[rstest]
@@ -79,9 +105,9 @@ fn a_response_that_fits_nowhere_is_named() {
     let data = DataSet::new(store, StoreFolder::new(None));
     let error = budget(15, true).packs(&groups).expect_err("16 tokens").to_string();
     assert!(error.starts_with("line 7 of the data, response 1: 16 tokens with its prompt"), "{error}");
-    let error = budget(15, true).check(&data).expect_err("16 tokens").to_string();
+    let error = budget(15, true).check(&data, 0..data.len()).expect_err("16 tokens").to_string();
     assert!(error.starts_with("data.jsonl:7, response 1: 16 tokens"), "{error}");
-    assert!(budget(16, true).check(&data).is_ok());
+    assert!(budget(16, true).check(&data, 0..data.len()).is_ok());
 }
 
 #[test]

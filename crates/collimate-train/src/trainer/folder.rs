@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use collimate_files::{FolderError, OutputFolder, is_there, read_plain};
+use collimate_files::{FolderError, OutputFolder, is_there};
 use collimate_gallery::PICTURE_FILES;
 use collimate_recipe::Recipe;
-use collimate_report::{Gallery, LengthSample, RunInfo, Samples};
+use collimate_report::{Gallery, LengthSample, RunInfo, Samples, has_resolved_recipe};
 use collimate_weights::is_model_file;
 
 use crate::error::TrainError;
@@ -37,8 +37,6 @@ const EARLY: [&str; 8] = [
     METRICS,
     "report.html",
 ];
-/// The largest resolved recipe, in bytes.
-const MAX_RECIPE_BYTES: u64 = 1 << 20;
 
 /// Checks that nothing is overwritten in a run's folder but an earlier start of the same run, or the run that is resumed: the
 /// folder is none of those that the run reads, holds no other run, nobody's model and nobody's documents, and everything of
@@ -96,19 +94,6 @@ fn is_own_document(out: &Path, recipe: &Recipe, name: &str) -> bool {
         METRICS => fs::symlink_metadata(out.join(name)).is_ok_and(|rows| rows.is_file() && rows.len() == 0),
         // Made of the others.
         "report.html" => is_there(&out.join(METRICS)) && RunInfo::read(out).is_some(),
-        _ => is_resolved(out, recipe),
+        _ => has_resolved_recipe(out, recipe),
     }
-}
-
-/// Whether the folder's recipe is one that a run wrote, with these settings or others, here or before the folder was moved: it names
-/// every key, which nobody does by hand.
-fn is_resolved(out: &Path, recipe: &Recipe) -> bool {
-    let text = read_plain(&out.join("recipe.yaml"), MAX_RECIPE_BYTES).ok();
-    text.zip(recipe.resolved_yaml().ok()).is_some_and(|(text, ours)| keys(&text).eq(keys(&ours)))
-}
-
-/// The keys of a YAML file that begin a line.
-fn keys(yaml: &str) -> impl Iterator<Item = &str> {
-    let outer = yaml.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_alphabetic()));
-    outer.filter_map(|line| line.split_once(':').map(|(key, _)| key))
 }

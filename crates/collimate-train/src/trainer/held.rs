@@ -28,5 +28,5 @@ pub(super) fn held_bytes(
         true => pair_bytes(training.len(), num_orders) + held_out.map_or(0, |store| pair_bytes(store.len(), 1)),
         false => 0,
     };
-    memory_of(training.len(), false) + evaluated + pairs
+    memory_of(training.len(), false) + training.totals().ahead_bytes() + evaluated + pairs
 }

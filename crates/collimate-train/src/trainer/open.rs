@@ -121,7 +121,12 @@ fn assemble<'a>(
         .with_objective(&checked.needs, widest, recipe)?
         .beside(held_bytes(&training, held_out.as_ref(), &checked.needs, num_orders))?
         .for_operations(session.config().operations_per_token());
-    let data_set = |store: GroupStore| DataSet::new(store, checked.store_folder.clone());
+    let data_set = |mut store: GroupStore| {
+        if let Some(vision) = &session.config().vision {
+            store.load_ahead(vision.images.clone(), !session.memory_costs().trains_tower);
+        }
+        DataSet::new(store, checked.store_folder.clone())
+    };
     let run = Run::new(recipe, checked.objective.as_ref(), budget, data_set(training), held_out.map(data_set))?;
     run.check_fits()?;
     PlannedDisk::new(recipe, &checked.outline, Some(&run.counts)).check(recipe)?;

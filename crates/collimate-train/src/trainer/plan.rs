@@ -65,7 +65,7 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
     let (needs, widest) = (objective.needs(), objective.needs().num_columns(rows.widest()));
     // Without a limit, for what the objective takes.
     let smallest = PassBudget::new(None, *costs, recipe)?.with_objective(&needs, widest, recipe)?;
-    let smallest_budget = smallest.least(rows.longest());
+    let smallest_budget = smallest.least(smallest.longest_charge(&rows.data)?);
     let fits = bytes.is_none_or(|bytes| bytes >= smallest_budget);
     let allowance =
         if fits { allowance } else { Allowance { bytes: Some(smallest_budget), origin: None, ..allowance } };

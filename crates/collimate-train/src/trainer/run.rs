@@ -7,13 +7,14 @@ use collimate_model::DropoutKey;
 use collimate_objective::{Objective, StepRows};
 use collimate_progress::Agenda;
 use collimate_recipe::{DueSteps, Recipe, Schedule, StepCounts};
+use collimate_session::InputFolders;
 use collimate_store::{GroupHead, epoch_order};
 use collimate_text::{GroupLengths, TokenizedGroup};
 use collimate_weights::read_config;
 
 use crate::dataset::{DataSet, MicroBatch};
 use crate::error::TrainError;
-use crate::packs::{InputFolders, PassBudget, Passes};
+use crate::packs::{PassBudget, Passes};
 
 /// Orders in which a run visits its groups: one an epoch, or one for all.
 pub(super) fn num_orders(recipe: &Recipe, counts: &StepCounts) -> usize {
@@ -185,18 +186,31 @@ impl<'a> Run<'a> {
         Arc::clone(&last.1)
     }
 
-    /// Divides a step's groups into rounds, whose groups are read when their turn comes.
+    /// What the step after this one scores; nothing after the last.
+    pub(super) fn visits_after(&self, step: usize) -> Vec<usize> {
+        if step + 1 < self.counts.total_steps { self.visits(step + 1) } else { Vec::new() }
+    }
+
+    /// Divides a step's groups into rounds, whose groups are read when their turn comes. Meanwhile the images of the next
+    /// round are loaded, and at the last one those of the first round of `after`.
     pub(super) fn rounds<'b>(
         &'b self,
         visits: &'b [usize],
+        after: &'b [usize],
         dealing: Dealing,
     ) -> impl Iterator<Item = Result<Round<'b>, TrainError>> {
         let size = self.micro_batch().saturating_mul(dealing.ranks);
-        visits.chunks(size).enumerate().map(move |(i, indices)| {
+        let mine = move |indices: &[usize]| {
             let owners = self.owners(indices, dealing)?;
             let mine = indices.iter().zip(&owners).filter(|(_, owner)| **owner == dealing.rank);
-            let mine: Vec<usize> = mine.map(|(index, _)| *index).collect();
-            Ok(Round { offset: i * size, indices, groups: self.training.select(&mine)?, owners })
+            Ok::<_, TrainError>((mine.map(|(index, _)| *index).collect::<Vec<_>>(), owners))
+        };
+        visits.chunks(size).enumerate().map(move |(i, indices)| {
+            let (own, owners) = mine(indices)?;
+            let groups = self.training.select(&own)?;
+            let next = visits.chunks(size).nth(i + 1).unwrap_or(&after[..size.min(after.len())]);
+            self.training.expect(&mine(next)?.0);
+            Ok(Round { offset: i * size, indices, groups, owners })
         })
     }
 

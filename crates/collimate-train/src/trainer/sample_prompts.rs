@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use collimate_gallery::{PictureSamples, When};
 use collimate_model::GenerateOptions;
-use collimate_report::{Sample, Samples};
-use collimate_text::{EncodedPrompt, TextTokenizer, TokenizedGroup};
+use collimate_report::{Picture, Sample, Samples};
+use collimate_text::{EncodedPrompt, PlacedImage, TextTokenizer, TokenizedGroup, with_one_token_an_image};
 
 use super::nonfinite::drawn_or_noted;
 use super::run::Run;
@@ -41,6 +41,14 @@ pub(super) struct SamplePrompts<'a> {
     seconds: f64,
     /// In place of answers, of a model of pictures whose tokens can be decoded.
     pictures: Option<PictureSamples>,
+}
+
+/// Longest side of an image beside its answers, in pixels.
+const LONGEST_SIDE: usize = 256;
+
+/// A small form of an image; none is not worth a run.
+fn picture(placed: &PlacedImage) -> Option<Picture> {
+    Picture::from_png(&placed.image.thumbnail(LONGEST_SIDE).ok()?, &placed.describe())
 }
 
 /// An answer, and whether it was cut to save time.
@@ -117,9 +125,10 @@ impl<'a> SamplePrompts<'a> {
             let best = group.responses.iter().rev().max_by(|a, b| a.reward.total_cmp(&b.reward));
             let best = best.map(|response| Ok::<_, TrainError>((self.text(&response.ids, true)?, response.reward)));
             let (best, reward) = best.transpose()?.unwrap_or_default();
-            let prompt = self.text(&group.prompt_ids, false)?;
+            let prompt = self.text(&with_one_token_an_image(&group.prompt_ids, &group.images), false)?;
+            let (location, images) = (location.clone(), group.images.iter().filter_map(picture).collect());
             let (before, before_cut) = (before.text, before.is_cut);
-            Ok(Sample { location: location.clone(), prompt, best, reward, before, before_cut, ..Sample::default() })
+            Ok(Sample { location, prompt, images, best, reward, before, before_cut, ..Sample::default() })
         });
         let prompts = prompts.collect::<Result<_, TrainError>>()?;
         Ok(Samples { max_new_tokens: self.options.max_new_tokens, prompts }.write(&self.folder)?)

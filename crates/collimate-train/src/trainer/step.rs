@@ -71,11 +71,11 @@ pub(super) fn take_step(
     index: usize,
     ranks: &Ranks<'_>,
 ) -> Result<StepOutcome, TrainError> {
-    let visits = run.visits(index);
+    let (visits, after) = (run.visits(index), run.visits_after(index));
     let mut step = Step::new(run, session, index, &visits, ranks);
     // An objective that couples prompts must see the whole step before any coefficient is known.
     let whole = if run.objective.needs().couples_batch { step.ask_about_all()? } else { None };
-    for round in run.rounds(&visits, step.dealing()) {
+    for round in run.rounds(&visits, &after, step.dealing()) {
         let round = round?;
         if step.outcome.culprit.is_some() {
             break;
@@ -122,7 +122,7 @@ impl<'a> Step<'a> {
     fn ask_about_all(&mut self) -> Result<Option<Evaluation>, TrainError> {
         let run = self.run;
         let mut logps = Vec::new();
-        for round in run.rounds(self.visits, self.dealing()) {
+        for round in run.rounds(self.visits, self.visits, self.dealing()) {
             let round = round?;
             let begun = Instant::now();
             let mine = self.score(&round.groups).map(|items| OwnNumbers { items, beside: Vec::new() });

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use collimate_counting::assets as counting;
 use collimate_pictures::assets as pictures;
 use collimate_quickstart::assets::{BaseOptions, make_base};
 
@@ -28,8 +29,11 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = BaseOptions::default().learning_rate)]
     learning_rate: f64,
     /// Make the generator of pictures instead
-    #[arg(long)]
+    #[arg(long, conflicts_with = "images")]
     visual: bool,
+    /// Make the small Qwen2-VL that counts shapes instead; --steps and the like are those of its own
+    #[arg(long)]
+    images: bool,
     /// Share of the solutions with a slip
     #[arg(long, default_value_t = BaseOptions::default().mistakes)]
     mistakes: f64,
@@ -40,6 +44,14 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
+        if self.images {
+            let options = counting::BaseOptions { seed: self.seed, ..counting::BaseOptions::default() };
+            {
+                let mut observer = io.observer(false);
+                counting::make_base(&self.output, &options, &mut *observer)?;
+            }
+            return io.line(format_args!("{}", self.output.display()));
+        }
         if self.visual {
             let options = pictures::BaseOptions { seed: self.seed, ..pictures::BaseOptions::default() };
             {

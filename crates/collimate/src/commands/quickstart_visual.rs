@@ -13,6 +13,8 @@ pub(super) enum Task {
     Problems,
     /// Pictures of shapes, with a classifier
     Visual,
+    /// Questions about images, with a verifier
+    Images,
 }
 
 /// Objectives that the task of pictures has data for: one picture a row, and its class.

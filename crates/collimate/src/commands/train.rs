@@ -2,13 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use collimate_counting::pipeline::{self as counting, Counting};
 use collimate_files::check_plain;
 use collimate_objective::{ObjectiveError, registry};
+use collimate_quickstart::phases::Quickstart;
 use collimate_quickstart::pipeline::{self, QuickstartSize};
-use collimate_recipe::{Origin, RecipeError, VERB};
+use collimate_quickstart::task::{Question, Task as QuickstartTask};
+use collimate_recipe::{Origin, Recipe, RecipeError, VERB};
 use collimate_train::{LoadedRecipe, RunControl, TrainError, load_recipe_with, train_among};
 
-use super::quickstart_visual::{Quickstart, Task};
+use super::quickstart_visual::{self, Task};
 use super::ranks::{Ranks, only_alone};
 use super::trl_options::{TrlOptions, key_value};
 use crate::error::CliError;
@@ -64,7 +67,7 @@ pub(crate) struct Args {
     /// Number of pictures in the quickstart of pictures
     #[arg(long, value_name = "N", default_value_t = 1600)]
     quickstart_pictures: usize,
-    /// Number of problems in the quickstart
+    /// Number of problems in the quickstart; of questions in that of images
     #[arg(long, value_name = "N", default_value_t = QuickstartSize::default().num_problems)]
     quickstart_problems: usize,
 }
@@ -219,19 +222,36 @@ impl Args {
         if self.quickstart == Task::Visual {
             let (settings, has_output) = (self.overrides(), self.output().is_some());
             let num_pictures = self.quickstart_pictures;
-            return Quickstart { settings, num_pictures, has_output, quiet: self.quiet }.run(io);
+            return quickstart_visual::Quickstart { settings, num_pictures, has_output, quiet: self.quiet }.run(io);
         }
-        let mut recipe = pipeline::recipe(&self.overrides())?;
+        let count = self.quickstart_problems;
+        if self.quickstart == Task::Images {
+            let recipe = counting::recipe(&self.overrides())?;
+            let task = Counting { num_questions: count, ..Counting::default() };
+            return self.answering(&task, recipe, counting::free_folder, io);
+        }
+        let recipe = pipeline::recipe(&self.overrides())?;
+        let size = QuickstartSize { num_problems: count, ..QuickstartSize::default() };
+        self.answering(&size, recipe, pipeline::free_folder, io)
+    }
+
+    /// The quickstart of a task whose answers are verified.
+    fn answering<T: QuickstartTask>(
+        &self,
+        task: &T,
+        mut recipe: Recipe,
+        free_folder: fn(&str) -> PathBuf,
+        io: &mut Io<'_>,
+    ) -> Result<(), CliError> {
         if self.output().is_none() {
-            recipe.output_dir = pipeline::free_folder(&recipe.objective.name);
+            recipe.output_dir = free_folder(&recipe.objective.name);
         }
         registry::build(&recipe.objective.name, &recipe.objective.params)?;
         io.log_to(recipe.log_file.as_deref())?;
         let summary = {
             let signals = io.signals.clone();
             let mut observer = io.observer(self.quiet);
-            let size = QuickstartSize { num_problems: self.quickstart_problems, ..QuickstartSize::default() };
-            let mut quickstart = pipeline::Quickstart::sample(recipe, size, &mut *observer)?;
+            let mut quickstart = Quickstart::sample(task, recipe, &mut *observer)?;
             let trained = signals.after_the_step(|stop| quickstart.train(&mut *observer, stop))?;
             quickstart.finish(&trained, &mut *observer)?
         };
@@ -239,7 +259,8 @@ impl Args {
             format!("{what:<20} {:>5.1} % -> {:>5.1} %", 100.0 * before, 100.0 * after)
         };
         let (before, after) = (summary.before, summary.after);
-        io.note(format_args!("held-out problems solved, before -> after ({:.0} s in all)", summary.seconds));
+        let name = T::Question::NAME;
+        io.note(format_args!("held-out {name}s solved, before -> after ({:.0} s in all)", summary.seconds));
         io.note(format_args!("  {}", row("greedy", before.greedy, after.greedy)));
         io.note(format_args!("  {}", row("sampled", before.sampled, after.sampled)));
         let report = summary.output_dir.join("report.html");

@@ -83,8 +83,9 @@ impl PackLoad {
                 let (kept, bytes) = match &blockwise {
                     Some(inputs) => (0, run.budget.bytes_together(&groups, &packs, inputs)),
                     None => {
-                        let kept = run.budget.kept_blocks(tokens);
-                        (kept, run.budget.pack_bytes(tokens, kept))
+                        let charge = run.budget.pack_charge(&groups, pack);
+                        let kept = run.budget.kept_blocks(charge);
+                        (kept, run.budget.pack_bytes(charge, kept))
                     }
                 };
                 if bytes > self.activations {

@@ -58,11 +58,6 @@ pub(super) fn read(
 }
 
 impl PlannedRows {
-    /// Tokens of the longest response with its prompt.
-    pub(super) fn longest(&self) -> usize {
-        self.data.totals().longest
-    }
-
     /// Responses of the group that has most of them.
     pub(super) fn widest(&self) -> usize {
         self.data.totals().most_responses

@@ -112,7 +112,7 @@ impl Step<'_> {
     ) -> Result<Vec<Vec<f64>>, TrainError> {
         let batches: Vec<_> = packs.iter().map(|pack| self.run.budget.batch(groups, pack)).collect();
         let kept_blocks = match batches.as_slice() {
-            [batch] => self.run.budget.kept_blocks(batch.num_tokens()),
+            [batch] => self.run.budget.kept_blocks(self.run.budget.batch_charge(batch)),
             _ => 0,
         };
         let options = ForwardOptions { kept_blocks, dropout: self.run.dropout(self.index) };

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use collimate_data::{DataFiles, GroupReader, LabelConflicts, PromptGroup, counted};
-use collimate_text::{TextChecks, TextError, TokenizeCounts, tokenize_checked};
+use collimate_text::{TextChecks, TextError, TokenizeCounts, open_images, tokenize_checked};
 
 use crate::commands::by_recipe::{Given, Reading};
 use crate::commands::data_options::{DataOptions, LengthOptions, in_files};
@@ -48,6 +48,9 @@ impl Args {
         let mut example = None;
         while let Some(group) = reader.next() {
             let checked = group.map_err(CliError::from).and_then(|group| {
+                if tokenizer.is_none() {
+                    open_images(&group).map_err(|error| in_files(reader.files(), error))?;
+                }
                 if let Some(tokenizer) = &tokenizer {
                     match tokenize_checked(&group, tokenizer, &options) {
                         Ok((tokenized, checks)) => counts.keep(&tokenized, checks),

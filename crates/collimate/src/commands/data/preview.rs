@@ -3,7 +3,12 @@
 use std::path::PathBuf;
 
 use collimate_data::{Prompt, PromptGroup};
-use collimate_text::{TextChecks, preview, text_prompt_note, tokenize_checked};
+use collimate_files::write_output;
+use collimate_report::{Picture, PreviewedGroup, PreviewedResponse, preview_page};
+use collimate_text::{
+    TextChecks, TextError, TextTokenizer, TokenizedGroup, preview, shown_prompt, text_prompt_note, tokenize_checked,
+};
+use collimate_train::TrainError;
 
 use super::check::show_texts;
 use crate::commands::by_recipe::{Given, Reading};
@@ -30,6 +35,9 @@ pub(crate) struct Args {
     /// Number of groups to show
     #[arg(long, value_name = "N", default_value_t = 1)]
     num: usize,
+    /// Also write the groups as a page, with small forms of their images
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     #[command(flatten)]
     read: DataOptions,
     #[command(flatten)]
@@ -41,7 +49,7 @@ impl Args {
         if self.num > MAX_SHOWN {
             return Err(CliError::usage(format!("--num must be at most {MAX_SHOWN}")));
         }
-        let Self { files, recipe, model, num, read, lengths } = self;
+        let Self { files, recipe, model, num, html, read, lengths } = self;
         let Reading { files, read, tokenizer, options } =
             Given { recipe, files, model, read, lengths }.resolve(1, io)?;
         let tokenizer = tokenizer.ok_or_else(|| CliError::usage("the recipe names no model: give it with --model"))?;
@@ -54,14 +62,43 @@ impl Args {
             io.line(format_args!("{}", text_prompt_note(num_texts)))?;
         }
         let mut checks = TextChecks::default();
+        let mut page = Vec::new();
         for group in &groups {
             let (tokenized, checked) =
                 tokenize_checked(group, &tokenizer, &options).map_err(|error| in_files(reader.files(), error))?;
             checks.merge(checked);
             let shown = preview(&tokenized, &tokenizer, io.out_color)?;
             io.line(format_args!("\n{}", shown.trim_end()))?;
+            if html.is_some() {
+                let location = reader.files().location(group.index, group.line);
+                page.push(on_page(&tokenized, location, &tokenizer)?);
+            }
+        }
+        if let Some(path) = &html {
+            write_output(path, preview_page(&page).as_bytes()).map_err(TrainError::from)?;
         }
         io.line(format_args!(""))?;
         show_texts(&checks, reader.files(), io)
     }
+}
+
+/// Longest side of an image on the page, in pixels.
+const LONGEST_SIDE: usize = 256;
+
+fn on_page(group: &TokenizedGroup, location: String, tokenizer: &TextTokenizer) -> Result<PreviewedGroup, TextError> {
+    let picture = |placed: &collimate_text::PlacedImage| {
+        let png = placed.image.thumbnail(LONGEST_SIDE).ok()?;
+        Some((Picture::from_png(&png, &placed.describe())?, placed.describe()))
+    };
+    let response = |response: &collimate_text::TokenizedResponse| {
+        let (text, tokens) = (tokenizer.pieces(&response.ids)?.concat(), response.ids.len());
+        Ok::<_, TextError>(PreviewedResponse { reward: response.reward, tokens, text })
+    };
+    Ok(PreviewedGroup {
+        location,
+        prompt_tokens: group.prompt_ids.len(),
+        images: group.images.iter().filter_map(picture).collect(),
+        prompt: shown_prompt(group, tokenizer)?,
+        responses: group.responses.iter().map(response).collect::<Result<_, _>>()?,
+    })
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use collimate_data::{PromptGroup, counted};
 use collimate_rewards::alpha_for_entropy;
 use collimate_stats::DataStats;
-use collimate_text::{TextError, TokenizedGroup, tokenize_group};
+use collimate_text::{TextError, TokenizedGroup, open_images, tokenize_group};
 use serde_json::json;
 
 use crate::commands::by_recipe::{Given, Reading};
@@ -72,6 +72,10 @@ impl Args {
                     Err(error) => return Err(in_files(reader.files(), error)),
                 }
             } else {
+                match open_images(&group) {
+                    Ok(sizes) => sizes.into_iter().for_each(|size| stats.add_image(size, None)),
+                    Err(error) => return Err(in_files(reader.files(), error)),
+                }
                 stats.add(&group);
             }
             alphas.extend(self.target_entropy.and_then(|target| alpha_of(&group, target)));
@@ -104,6 +108,9 @@ impl Args {
 fn add(stats: &mut DataStats, group: &PromptGroup, tokenized: &TokenizedGroup) {
     let lengths: Vec<usize> = tokenized.responses.iter().map(|response| response.ids.len()).collect();
     stats.add_with_tokens(group, tokenized.prompt_ids.len(), &lengths);
+    for placed in &tokenized.images {
+        stats.add_image(placed.image.size(), Some(placed.tokens.len()));
+    }
     stats.num_prompts_cut += usize::from(tokenized.num_prompt_cut > 0);
     stats.num_responses_cut += tokenized.responses.iter().filter(|response| response.num_cut > 0).count();
 }
