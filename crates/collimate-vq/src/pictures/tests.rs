@@ -15,6 +15,9 @@ mod golden_pictures {
 
     use super::*;
 
+    /// A change of a file's tensors.
+    type Change<'a> = &'a dyn Fn(&mut Vec<(String, HostTensor)>);
+
     #[rstest]
     fn tokens_have_the_colors_that_pytorch_gives_them(#[values("llamagen", "llamagen_not_unit", "var")] name: &str) {
         let folder = golden_dir().join("vq").join(name);
@@ -44,7 +47,7 @@ mod golden_pictures {
 
     #[test]
     fn a_tensor_that_is_missing_or_has_another_shape_is_named_with_its_file() {
-        let changed = |change: &dyn Fn(&mut Vec<(String, HostTensor)>)| {
+        let changed = |change: Change<'_>| {
             let folder = changed_file("llamagen", "vq.safetensors", change);
             let error = PictureDecoder::open(folder.path()).expect_err("refused").to_string();
             assert!(error.contains("vq.safetensors"), "{error}");
@@ -83,7 +86,7 @@ mod golden_pictures {
     }
 
     /// A golden model's folder with another file of tensors.
-    fn changed_file(name: &str, file: &str, change: &dyn Fn(&mut Vec<(String, HostTensor)>)) -> TempDir {
+    fn changed_file(name: &str, file: &str, change: Change<'_>) -> TempDir {
         let from = golden_dir().join("vq").join(name);
         let folder = tempfile::tempdir().expect("a folder");
         fs::copy(from.join("config.json"), folder.path().join("config.json")).expect("copied");
