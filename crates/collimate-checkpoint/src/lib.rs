@@ -21,12 +21,13 @@
 
 mod contents;
 mod error;
+mod standing;
 #[cfg(test)]
 mod tests;
 
 pub use error::CheckpointError;
+pub use standing::{BestEvaluation, Standing};
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -77,34 +78,6 @@ pub struct TrainerState {
     /// What the run's evaluations come to, if its recipe compares them.
     #[serde(default, skip_serializing_if = "Standing::is_empty")]
     pub standing: Standing,
-}
-
-/// What the evaluations of a run come to.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Standing {
-    /// The best evaluation after a step.
-    pub best: Option<BestEvaluation>,
-    /// Evaluations in a row that did not improve on the best.
-    pub without_improvement: usize,
-    /// Watched figures in the first evaluation that had them.
-    pub first: BTreeMap<String, f64>,
-    /// Watched figures in the last evaluation.
-    pub last: BTreeMap<String, f64>,
-}
-
-/// The best evaluation of a run so far.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct BestEvaluation {
-    /// Optimizer steps finished before it.
-    pub step: usize,
-    /// Its figure.
-    pub value: f64,
-}
-
-impl Standing {
-    fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// A checkpoint whose checksums were verified.
@@ -310,9 +283,8 @@ fn checkpoints(run: &Path) -> Result<Vec<(usize, PathBuf)>, CheckpointError> {
 }
 
 /// Removes what the checkpoint of `step`, just written, supersedes: earlier interim ones, and the oldest beyond the limit.
-/// Later checkpoints must be damaged, or this step would not have been repeated; they do not count toward the limit, so
-/// they never displace an intact one. The best, a folder that is not ours and one that holds somebody's files too stay and do
-/// not count either.
+/// Later ones must be damaged, or this step would not have been repeated: they do not count, and displace no intact one. The
+/// best, a folder that is not ours and one that holds somebody's files too stay and do not count either.
 fn remove_superseded(run: &Path, step: usize, kept: &Kept<'_>) -> Result<(), WriteError> {
     let all = checkpoints(run).unwrap_or_default();
     let (interim, regular): (Vec<_>, Vec<_>) = all

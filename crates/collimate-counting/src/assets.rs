@@ -8,7 +8,7 @@ use collimate_data::RowWriter;
 use collimate_files::{ShardSize, WriteError, write_atomically};
 use collimate_hf::ModelConfig;
 use collimate_messages::data_uri;
-use collimate_quickstart::base::{BaseFiles, Supervision, random_weights};
+use collimate_quickstart::base::{Supervision, random_weights};
 use collimate_quickstart::tokenizer::{END, PAD, START, SmallTokenizer};
 use collimate_train::{Observer, TrainError};
 use collimate_weights::{StorageDtype, write_model};
@@ -16,18 +16,10 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
+use crate::files::FILES;
 use crate::pipeline::{png_of, row_of};
 use crate::question::{CountingQuestion, Split, counting_question, written};
 use crate::scene::{CELLS, SIDE};
-
-/// The base model's files in the repository.
-pub(crate) const FILES: BaseFiles = BaseFiles(&[
-    ("config.json", include_bytes!("../assets/base/config.json")),
-    ("model.safetensors", include_bytes!("../assets/base/model.safetensors")),
-    ("preprocessor_config.json", include_bytes!("../assets/base/preprocessor_config.json")),
-    ("tokenizer.json", include_bytes!("../assets/base/tokenizer.json")),
-    ("tokenizer_config.json", include_bytes!("../assets/base/tokenizer_config.json")),
-]);
 
 /// Around an image's tokens, ids 3 and 4, and these tokens themselves, id 5.
 const IMAGE: [&str; 3] = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>"];

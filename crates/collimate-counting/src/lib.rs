@@ -17,6 +17,7 @@
 //! ```
 
 pub mod assets;
+mod files;
 pub mod pipeline;
 pub mod question;
 pub mod scene;

@@ -12,7 +12,7 @@ use collimate_recipe::Recipe;
 use collimate_train::TrainError;
 use serde_json::{Value, json};
 
-use crate::assets::FILES;
+use crate::files::FILES;
 use crate::question::{CountingQuestion, Split, counting_question};
 
 pub use collimate_quickstart::phases::{Quickstart, QuickstartSummary};

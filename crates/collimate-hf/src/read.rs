@@ -84,9 +84,7 @@ fn checked(top: Fields<'_>) -> Result<ModelConfig, HfError> {
 /// Reads the fields that all families have; what only some have is switched off.
 fn common(top: Fields<'_>, text: &TextFields<'_>, family: &'static Family) -> Result<ModelConfig, HfError> {
     let (&TextFields { fields, wrapper }, defaults) = (text, &family.defaults);
-    // An absurd number of layers is said before what does not divide.
-    let layers = limits::num_layers(fields, defaults.num_hidden_layers)?;
-    let heads = heads(fields, defaults)?;
+    let (layers, heads) = (limits::num_layers(fields, defaults.num_hidden_layers)?, heads(fields, defaults)?);
     let rotation = rotation(family, fields, heads.width)?;
     Ok(ModelConfig {
         family,

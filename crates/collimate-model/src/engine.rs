@@ -12,7 +12,6 @@ mod experts;
 mod feed_forward;
 mod gated;
 mod gradients;
-mod half;
 mod head;
 mod linear;
 mod mixer;
@@ -82,6 +81,17 @@ pub(crate) struct SecondHalf<B: FusedOps> {
     /// The residual stream after attention, [N, D].
     middle: Tensor<B, 2>,
     feed_forward: FeedForward<B>,
+}
+
+/// What the backward pass of a block's first half is given.
+struct FirstHalf<'a, B: FusedOps, F> {
+    /// The gradient of the output projection's input.
+    d_mixed: Tensor<B, 2>,
+    /// Recomputes the normed input.
+    h: F,
+    pack: &'a PackInputs<B>,
+    /// Whether the gradient of the normed input is wanted.
+    wants_input: bool,
 }
 
 /// A linear layer's output added to the residual stream.

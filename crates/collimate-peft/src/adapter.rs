@@ -86,7 +86,9 @@ impl Adapter {
         // Dropout only matters in training, which takes it from the recipe.
         let dropout = if modules.iter().any(|module| is_bare(module)) { 0.0 } else { self.config.dropout };
         let is_inside = |root: &&str| modules.iter().any(|module| module.starts_with(root));
-        let root = WRAPPERS.iter().map(|wrapper| wrapper.root).find(is_inside);
+        // Where layers of a tower are adapted too, their names are those that the user gave.
+        let is_text = |root: &&str| modules.iter().all(|module| module.starts_with(*root) || *module == "lm_head");
+        let root = WRAPPERS.iter().map(|wrapper| wrapper.root).find(is_inside).filter(is_text);
         let json = self.config.to_json(&leaves.into_iter().collect::<Vec<_>>(), root, dropout);
         Ok(write_atomically(&dir.join(CONFIG_FILE), format!("{json:#}\n").as_bytes())?)
     }

@@ -7,9 +7,9 @@ use collimate_files::ShardSize;
 use serde::Serialize;
 use serde_yaml_ng::Value;
 
-use crate::best::FigureLimits;
 use crate::cache::CacheFolder;
 use crate::error::RecipeError;
+use crate::figure_limits::FigureLimits;
 use crate::frozen::FrozenParts;
 use crate::interval::NumSteps;
 use crate::keys::{RecipeKey, recipe_keys};

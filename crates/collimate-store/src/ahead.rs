@@ -6,12 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use collimate_images::{AHEAD_BYTES, ImageSettings, PromptImage};
 use collimate_text::PlacedImage;
-use rayon::prelude::*;
 
 use crate::bits::Bits;
-use crate::error::StoreError;
-use crate::groups::{GroupStore, Section};
-use crate::head::num_bytes;
 
 /// The images that were asked for ahead, by the hash of their content.
 pub(crate) struct ImagesAhead {
@@ -39,7 +35,7 @@ impl ImagesAhead {
     }
 
     /// Starts to load images, as far as those that wait have room: [`AHEAD_BYTES`]. The others are loaded when they are needed.
-    pub(crate) fn expect(&self, images: &[PlacedImage]) {
+    pub(crate) fn prefetch(&self, images: &[PlacedImage]) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = |image: &PromptImage| self.settings.resized_bytes(image.grid());
         let mut held: u64 = waiting.values().map(bytes).sum();
@@ -67,37 +63,6 @@ impl ImagesAhead {
     }
 }
 
-impl GroupStore {
-    /// Lets [`Self::expect`] load images ahead; `once` if each is loaded only once, since the rows of the tower are kept.
-    pub fn load_ahead(&mut self, settings: ImageSettings, once: bool) {
-        self.ahead = Some(ImagesAhead::new(settings, self.len(), once));
-    }
-
-    /// Starts to decode and resize the images of groups that are read next, beside other work. Whatever goes wrong is said when
-    /// they are needed.
-    pub fn expect(&self, positions: &[usize]) {
-        let Some(ahead) = &self.ahead else { return };
-        for &position in positions.iter().filter(|position| ahead.wants(**position)) {
-            if let Ok(images) = self.images(position) {
-                ahead.expect(&images);
-            }
-        }
-    }
-
-    /// Whether every image is still what it was when its tokens were counted. Each file is read, on all cores, and none decoded.
-    pub(crate) fn has_its_images(&self) -> bool {
-        let are_unchanged = |images: Vec<PlacedImage>| images.iter().all(|placed| placed.image.is_unchanged());
-        (0..self.len()).into_par_iter().all(|position| self.images(position).is_ok_and(are_unchanged))
-    }
-
-    fn images(&self, position: usize) -> Result<Vec<PlacedImage>, StoreError> {
-        let record = self.record(position)?;
-        let responses = self.responses(&record, position)?;
-        let bytes = self.read(Section::Tokens, record.tokens_at, num_bytes(&record, &responses))?;
-        Ok(self.decode(&record, &responses, &bytes, position)?.images)
-    }
-}
-
 impl fmt::Debug for ImagesAhead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ImagesAhead").field("once", &self.seen.is_some()).finish_non_exhaustive()
@@ -121,7 +86,7 @@ mod tests {
     fn a_group_gets_the_image_that_was_loaded_ahead() {
         let ahead = ImagesAhead::new(ImageSettings::default(), 1, false);
         let (first, second) = (placed(1, 56), placed(2, 56));
-        ahead.expect(std::slice::from_ref(&first));
+        ahead.prefetch(std::slice::from_ref(&first));
         // Read from a store again, it is another object of the same content.
         let mut images = [placed(1, 56), second.clone()];
         ahead.take(&mut images);
@@ -137,7 +102,7 @@ mod tests {
         // 1,003,520 pixels are 3 MB; the third of them takes the sum over 8 MB.
         let images: Vec<PlacedImage> = (0..4).map(|level| placed(level, 1001)).collect();
         let bytes = ahead.settings.resized_bytes(images[0].image.grid());
-        ahead.expect(&images);
+        ahead.prefetch(&images);
         assert_eq!(ahead.waiting.lock().expect("no panic").len() as u64, (AHEAD_BYTES / bytes).min(4));
     }
 

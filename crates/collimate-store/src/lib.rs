@@ -19,6 +19,7 @@ mod contents;
 mod error;
 mod facts;
 mod format;
+mod group_images;
 mod groups;
 mod head;
 mod images;

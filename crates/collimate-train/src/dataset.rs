@@ -84,10 +84,10 @@ impl DataSet {
     }
 
     /// Starts to load the images of the groups at `indices`, which are read next, while the model computes.
-    pub(crate) fn expect(&self, indices: &[usize]) {
+    pub(crate) fn prefetch(&self, indices: &[usize]) {
         match &self.pairs {
-            None => self.store.expect(indices),
-            Some(pairs) => self.store.expect(&indices.iter().map(|&index| pairs.group_of(index)).collect::<Vec<_>>()),
+            None => self.store.prefetch(indices),
+            Some(pairs) => self.store.prefetch(&indices.iter().map(|&index| pairs.group_of(index)).collect::<Vec<_>>()),
         }
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use collimate_backend::BackendError;
 use collimate_collective::CollectiveError;
 use collimate_data::DataError;
+use collimate_disk::DiskError;
 use collimate_files::{LockError, WriteError};
 use collimate_hf::HfError;
 use collimate_model::ModelError;
@@ -119,17 +120,8 @@ pub enum TrainError {
     },
 
     /// The disk has no room for what the run will write.
-    #[error("{}: {free} are free, and the run needs up to {needed}; {remedy}", path.display())]
-    DiskSpace {
-        /// The run's folder.
-        path: PathBuf,
-        /// What it needs, by its parts.
-        needed: String,
-        /// What is free there.
-        free: String,
-        /// What helps.
-        remedy: String,
-    },
+    #[error(transparent)]
+    DiskSpace(#[from] DiskError),
 
     /// A file has no usable group.
     #[error("{}: no usable group: every row is empty or was left out", path.display())]

@@ -50,7 +50,7 @@ pub use packs::InputsIn;
 pub use prepare::{load_options, prepare, tokenizer_changes};
 pub use reference::hash_of_starts;
 pub use trainer::{
-    Plan, PlanOptions, PlannedData, PlannedDisk, PlannedInputs, PlannedMemory, PlannedModel, PlannedRanks,
-    PlannedSteps, PlannedTime, SavedBest, TokenBasis, TrainSummary, check_folder, check_recipe, plan, train,
-    train_among, train_in, write_documents,
+    Plan, PlanOptions, PlannedData, PlannedInputs, PlannedMemory, PlannedModel, PlannedRanks, PlannedSteps,
+    PlannedTime, SavedBest, TokenBasis, TrainSummary, check_folder, check_recipe, plan, train, train_among, train_in,
+    write_documents,
 };

@@ -1,5 +1,6 @@
 //! Divides micro-batches into packs that fit into memory.
 
+mod image_memory;
 mod inputs;
 mod pack;
 mod passes;
@@ -186,16 +187,6 @@ impl PassBudget {
         batch.num_tokens() + self.charge_of(batch.images.iter().map(|image| image.tokens.len()).sum())
     }
 
-    /// Tokens whose memory is that of the vision tower for a prompt's images.
-    fn image_charge(&self, group: &impl GroupLengths) -> usize {
-        self.charge_of(group.image_tokens())
-    }
-
-    fn charge_of(&self, image_tokens: usize) -> usize {
-        let bytes = (image_tokens as u64).saturating_mul(self.costs.per_image_token);
-        usize::try_from(bytes.div_ceil(self.costs.per_token.max(1))).unwrap_or(usize::MAX)
-    }
-
     /// How often a prompt stands in a pack with so many of its responses.
     fn prompts(&self, num_responses: usize) -> usize {
         if self.share_prompt { 1 } else { num_responses }
@@ -236,19 +227,6 @@ impl PassBudget {
             packs.push(current);
         }
         Ok(packs)
-    }
-
-    /// Tokens that the longest response with its prompt counts as in memory.
-    pub(crate) fn longest_charge(&self, data: &DataSet) -> Result<usize, TrainError> {
-        let longest = data.longest();
-        if self.costs.per_image_token == 0 {
-            return Ok(longest);
-        }
-        (0..data.len()).try_fold(longest, |longest, index| {
-            let head = data.head(index)?;
-            let response = head.responses.iter().map(|response| response.tokens as usize).max().unwrap_or(0);
-            Ok(longest.max(head.prompt_tokens + self.image_charge(&head) + response))
-        })
     }
 
     /// Checks that every response of the groups at `indices` fits together with its prompt.

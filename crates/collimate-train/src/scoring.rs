@@ -76,7 +76,7 @@ pub(crate) fn score_dealt(
     let mut next = || Some((own.next()?, own.peek().copied()));
     let items = std::iter::from_fn(&mut next).try_fold(Vec::new(), |mut items, (indices, next)| {
         let groups = data.select(indices)?;
-        data.expect(next.copied().unwrap_or_default());
+        data.prefetch(next.copied().unwrap_or_default());
         items.extend(score(&groups)?);
         Ok::<_, TrainError>(items)
     });

@@ -3,7 +3,6 @@
 mod best;
 mod books;
 mod check;
-mod disk;
 mod evaluate;
 mod finish;
 mod folder;
@@ -23,7 +22,6 @@ mod self_check;
 mod start;
 mod step;
 mod steps;
-mod storage;
 mod summary;
 
 use std::path::PathBuf;
@@ -59,8 +57,8 @@ pub use check::check_recipe;
 pub use finish::write_documents;
 pub use folder::check_folder;
 pub use plan::{
-    Plan, PlanOptions, PlannedData, PlannedDisk, PlannedInputs, PlannedMemory, PlannedModel, PlannedRanks,
-    PlannedSteps, PlannedTime, TokenBasis, plan,
+    Plan, PlanOptions, PlannedData, PlannedInputs, PlannedMemory, PlannedModel, PlannedRanks, PlannedSteps,
+    PlannedTime, TokenBasis, plan,
 };
 
 /// The outcome of a finished run.

@@ -206,3 +206,32 @@ fn the_quickstart_of_images_samples_scores_aligns_and_measures() {
     assert!(folder.path("run/images/train-0001.png").is_file());
     assert!(folder.read("run/report.html").contains("src=\"data:image/png;base64,"));
 }
+
+#[rstest]
+#[case::both("[q_proj, attn.qkv, attn.proj]", &["attn.proj", "attn.qkv", "q_proj"])]
+#[case::tower_alone("[attn.qkv]", &["attn.qkv"])]
+fn an_adapter_on_the_tower_is_read_back(#[case] targets: &str, #[case] listed: &[&str]) {
+    let folder = Folder::new();
+    let (model, data) = (model(&folder), rows(&folder, "data", 4));
+    let targets = format!("lora_target_modules={targets}");
+    let settings =
+        ["use_peft=true", "lora_r=2", "max_steps=2", "learning_rate=1e-2", "sample_prompts=0", targets.as_str()];
+    succeed(&train(&model, &data, &folder.arg("run"), &settings));
+    let config: Value = serde_json::from_str(&folder.read("run/adapter_config.json")).expect("JSON");
+    let mut names: Vec<&str> = config["target_modules"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|name| name.as_str().expect("a name"))
+        .collect();
+    names.sort_unstable();
+    assert_eq!(names, listed);
+    let scored = |name: &str, adapter: &[&str]| {
+        let output = folder.arg(name);
+        let args = [&["score", "--model", &model, "--data", &data, "--output", &output], adapter].concat();
+        succeed(&args);
+        folder.read(name)
+    };
+    let adapter = folder.arg("run");
+    assert_ne!(scored("plain.jsonl", &[]), scored("adapted.jsonl", &["--adapter", &adapter]));
+}

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use collimate_backend::FusedOps;
 
-use super::half::FirstHalf;
+use super::FirstHalf;
 use super::mixer::Mixer;
 use super::{Activations, Addition, Engine, Gradients, PackInputs, SecondHalf, scaled};
 

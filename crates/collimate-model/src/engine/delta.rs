@@ -8,7 +8,7 @@ use burn::tensor::activation::{sigmoid, silu};
 use collimate_backend::{DeltaInputs, DeltaShape, FusedOps, GateActivation, Segment, in_dtype, in_float32, plain};
 use collimate_hf::{LinearAttention, ModelConfig};
 
-use super::half::FirstHalf;
+use super::FirstHalf;
 use super::linear::Low;
 use super::{Engine, Gradients};
 use crate::parameter_index::{DeltaIds, LinearIds};

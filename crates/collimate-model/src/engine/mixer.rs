@@ -3,8 +3,8 @@
 use burn::tensor::Tensor;
 use collimate_backend::{AttentionMap, AttentionSaved, FusedOps, GateActivation, plain, sinks_backward};
 
+use super::FirstHalf;
 use super::delta::Delta;
-use super::half::FirstHalf;
 use super::linear::Low;
 use super::{Engine, Gradients, PackInputs, Rotations, attention_shape};
 

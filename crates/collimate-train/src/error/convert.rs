@@ -1,5 +1,6 @@
 //! Errors of other crates as those of a run.
 
+use collimate_best::FigureError;
 use collimate_checkpoint::CheckpointError;
 use collimate_files::FolderError;
 use collimate_gallery::GalleryError;
@@ -32,6 +33,12 @@ impl From<SessionError> for TrainError {
             SessionError::Checkpoint { path, message } => Self::Checkpoint { path, message },
             error => Self::Session(error),
         }
+    }
+}
+
+impl From<FigureError> for TrainError {
+    fn from(FigureError { key, message }: FigureError) -> Self {
+        Self::RecipeValue { key, message }
     }
 }
 

@@ -15,8 +15,10 @@
 use std::path::{Path, PathBuf};
 
 use collimate_backend::BackendError;
+use collimate_best::check_figures;
 use collimate_checkpoint::Checkpoint;
 use collimate_data::{counted, either};
+use collimate_disk::PlannedDisk;
 use collimate_kernels::set_threads;
 use collimate_objective::{Needs, Objective, registry};
 use collimate_recipe::{DataSources, Recipe, StepCounts};
@@ -25,9 +27,7 @@ use collimate_store::StoreFolder;
 use collimate_text::TextTokenizer;
 use collimate_weights::ModelFolder;
 
-use super::best::check_figures;
 use super::folder::check_folder;
-use super::plan::PlannedDisk;
 use super::resume::find_checkpoint;
 use super::saving::check_saving;
 use crate::control::RunContext;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use collimate_disk::storage_dtype;
 use collimate_files::read_text;
 use collimate_files::write_atomically;
 use collimate_objective::registry;
@@ -13,7 +14,6 @@ use collimate_report::{
 use collimate_weights::{StorageDtype, copy_side_files, read_config};
 
 use super::TrainSummary;
-use super::storage::storage_dtype;
 use crate::error::TrainError;
 use crate::prepare::tokenizer_changes;
 use collimate_session::{Session, quantization};

@@ -1,5 +1,6 @@
 //! Prepares a run: reads and tokenizes rows, opens the model, looks up the reference.
 
+use collimate_disk::PlannedDisk;
 use collimate_files::{FolderLock, remove_leftovers};
 use collimate_hf::ModelConfig;
 use collimate_progress::Observer;
@@ -8,7 +9,6 @@ use collimate_store::{DataRequest, GroupStore, Preparation, PreparedGroups};
 
 use super::check::{Checked, check_drop_last};
 use super::held::{PROGRAM, held_bytes};
-use super::plan::PlannedDisk;
 use super::run::{Run, num_orders};
 use crate::control::RunContext;
 use crate::dataset::DataSet;

@@ -6,14 +6,14 @@ mod measure;
 mod rows;
 
 use collimate_backend::BACKENDS;
+use collimate_disk::PlannedDisk;
 use collimate_model::MemoryCosts;
 use collimate_objective::registry;
 use collimate_progress::Observer;
 use collimate_recipe::Recipe;
 
 pub use self::figures::{
-    Plan, PlannedData, PlannedDisk, PlannedInputs, PlannedMemory, PlannedModel, PlannedRanks, PlannedSteps,
-    PlannedTime, TokenBasis,
+    Plan, PlannedData, PlannedInputs, PlannedMemory, PlannedModel, PlannedRanks, PlannedSteps, PlannedTime, TokenBasis,
 };
 pub(super) use self::load::expected_peak;
 

@@ -1,11 +1,11 @@
 //! Measures what rounding the final weights takes of what was learned.
 
+use collimate_disk::{dtype_is_named, storage_dtype};
 use collimate_report::Rounding;
 use collimate_text::TokenizedGroup;
 use collimate_weights::StorageDtype;
 
 use super::run::Run;
-use super::storage::{dtype_is_named, storage_dtype};
 use crate::dataset::DataSet;
 use crate::error::TrainError;
 use crate::scoring::BatchScorer;

@@ -209,7 +209,7 @@ impl<'a> Run<'a> {
             let (own, owners) = mine(indices)?;
             let groups = self.training.select(&own)?;
             let next = visits.chunks(size).nth(i + 1).unwrap_or(&after[..size.min(after.len())]);
-            self.training.expect(&mine(next)?.0);
+            self.training.prefetch(&mine(next)?.0);
             Ok(Round { offset: i * size, indices, groups, owners })
         })
     }

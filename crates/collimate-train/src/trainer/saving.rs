@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 
+use collimate_disk::storage_dtype;
 use collimate_hf::HfError;
 use collimate_recipe::Recipe;
 use collimate_report::read_results;
 use collimate_weights::{StorageDtype, WeightFiles, check_output, read_config, side_files};
 
 use super::folder::is_ours;
-use super::storage::storage_dtype;
 use crate::error::TrainError;
 
 /// Checks everything that the end of a run reads and writes: the model's tokenizer files can be copied, and in the output

@@ -1,13 +1,15 @@
 //! The loop over all steps, from the first one or a checkpoint to the last.
 
+mod early_end;
+
 use std::path::PathBuf;
 use std::time::Instant;
 
+use collimate_best::judge;
 use collimate_progress::{Agenda, Pace, add_speed, resident_bytes, straggler};
 use collimate_recipe::OnNonfinite;
 use collimate_report::StepMetrics;
 
-use super::best::{judge, reason_to_end};
 use super::books::Books;
 use super::record::Saved;
 use super::resume::recipe_fingerprint;
@@ -125,26 +127,6 @@ impl<'a> Steps<'a> {
         self.stop_if_asked(context)?;
         context.observer.finish();
         self.end_early(context)
-    }
-
-    fn has_steps_left(&self) -> bool {
-        self.state.global_step < self.run.counts.total_steps && self.reason_to_end().is_none()
-    }
-
-    fn reason_to_end(&self) -> Option<String> {
-        reason_to_end(self.run.given, &self.state.standing)
-    }
-
-    /// Says why a run ends although steps are left, if it does; its last checkpoint stays.
-    fn end_early(&mut self, context: &mut RunContext<'_>) -> Result<(), TrainError> {
-        let (done, all) = (self.state.global_step, self.run.counts.total_steps);
-        let Some(reason) = self.reason_to_end().filter(|_| done < all) else { return Ok(()) };
-        if self.state.interim {
-            self.state.interim = false;
-            self.save(context)?;
-        }
-        context.observer.note(&format!("the run ends after step {done} of {all}: {reason}"));
-        Ok(())
     }
 
     /// Catches up on what an early stop left undone at the current step.

@@ -1,11 +1,11 @@
 //! `collimate plan`: forecasts a run.
 
-use collimate_data::{counted, either, noun_for};
 use std::fmt::Write;
 
+use collimate_data::{counted, either, noun_for};
+use collimate_disk::PlannedDisk;
 use collimate_train::{
-    InputsIn, Plan, PlanOptions, PlannedDisk, PlannedRanks, PlannedTime, TokenBasis, format_bytes, format_count,
-    format_seconds,
+    InputsIn, Plan, PlanOptions, PlannedRanks, PlannedTime, TokenBasis, format_bytes, format_count, format_seconds,
 };
 use serde_json::json;
 

@@ -33,7 +33,7 @@ pub(super) fn train_exit_code(error: &TrainError) -> u8 {
         | TrainError::Write(_)
         | TrainError::Locked(_)
         | TrainError::OutputTaken { .. }
-        | TrainError::DiskSpace { .. }
+        | TrainError::DiskSpace(_)
         | TrainError::Checkpoint { .. }
         | TrainError::SelfCheck { .. }
         | TrainError::NotFinite { .. }

@@ -1,5 +1,6 @@
 //! The figures of a plan.
 
+use collimate_disk::PlannedDisk;
 use serde::Serialize;
 
 use crate::packs::InputsIn;
@@ -155,25 +156,6 @@ pub struct PlannedInputs {
     pub bytes: u64,
     /// Micro-batches whose inputs wait there.
     pub num_micro_batches: u64,
-}
-
-/// Disk of a plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PlannedDisk {
-    /// One checkpoint: trained parameters and two moments, in float32.
-    pub checkpoint: u64,
-    /// Checkpoints that are kept; `None` if the number of steps is unknown.
-    pub num_checkpoints: Option<usize>,
-    /// Most checkpoints at once: one is written before an old one is removed.
-    pub most_checkpoints: Option<usize>,
-    /// The final model or adapter.
-    pub model: u64,
-    /// Metrics, report and card, about.
-    pub metrics: u64,
-    /// Most bytes at once.
-    pub peak: Option<u64>,
-    /// Bytes that are free where the run will write; `None` if the system does not say.
-    pub free: Option<u64>,
 }
 
 /// Time of a plan.

@@ -72,10 +72,8 @@ impl Args {
                     Err(error) => return Err(in_files(reader.files(), error)),
                 }
             } else {
-                match open_images(&group) {
-                    Ok(sizes) => sizes.into_iter().for_each(|size| stats.add_image(size, None)),
-                    Err(error) => return Err(in_files(reader.files(), error)),
-                }
+                let sizes = open_images(&group).map_err(|error| in_files(reader.files(), error))?;
+                sizes.into_iter().for_each(|size| stats.add_image(size, None));
                 stats.add(&group);
             }
             alphas.extend(self.target_entropy.and_then(|target| alpha_of(&group, target)));

@@ -1,16 +1,25 @@
 //! What a run writes, and whether the disk has room for it.
+//!
+//! Start with [`PlannedDisk`]. The crate must not know rows of data, steps that are taken, or objectives.
+
+mod dtype;
+
+use std::path::{Path, PathBuf};
 
 use collimate_data::counted;
-use std::path::Path;
-
 use collimate_files::{folder_bytes, free_space};
 use collimate_progress::format_bytes;
 use collimate_recipe::{Recipe, StepCounts};
 
-use super::plan::{FLOAT, PlannedDisk};
-use super::storage::largest_dtype;
-use crate::error::TrainError;
 use collimate_session::Outline;
+use serde::Serialize;
+
+pub use dtype::{dtype_is_named, storage_dtype};
+
+use dtype::largest_dtype;
+
+/// Bytes of a number in float32.
+const FLOAT: u64 = 4;
 
 /// Bytes of a row of a recorded step, about.
 const STEP_ROW: u64 = 1 << 10;
@@ -19,9 +28,42 @@ const EVALUATION_ROW: u64 = 16 << 10;
 /// Bytes of the recipe, the card and the report without its figures, about.
 const DOCUMENTS: u64 = 256 << 10;
 
+/// Disk of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedDisk {
+    /// One checkpoint: trained parameters and two moments, in float32.
+    pub checkpoint: u64,
+    /// Checkpoints that are kept; `None` if the number of steps is unknown.
+    pub num_checkpoints: Option<usize>,
+    /// Most checkpoints at once: one is written before an old one is removed.
+    pub most_checkpoints: Option<usize>,
+    /// The final model or adapter.
+    pub model: u64,
+    /// Metrics, report and card, about.
+    pub metrics: u64,
+    /// Most bytes at once.
+    pub peak: Option<u64>,
+    /// Bytes that are free where the run will write; `None` if the system does not say.
+    pub free: Option<u64>,
+}
+
+/// The disk has no room for what the run will write.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {free} are free, and the run needs up to {needed}; {remedy}", path.display())]
+pub struct DiskError {
+    /// The run's folder.
+    pub path: PathBuf,
+    /// What it needs, by its parts.
+    pub needed: String,
+    /// What is free there.
+    pub free: String,
+    /// What helps.
+    pub remedy: String,
+}
+
 impl PlannedDisk {
     /// What a run of these steps writes, or of an unknown number of steps.
-    pub(super) fn new(recipe: &Recipe, outline: &Outline, steps: Option<&StepCounts>) -> Self {
+    pub fn new(recipe: &Recipe, outline: &Outline, steps: Option<&StepCounts>) -> Self {
         let counts = &outline.counts;
         let checkpoint = 3 * FLOAT * counts.trained;
         // Adapters are trained and written in float32.
@@ -53,7 +95,7 @@ impl PlannedDisk {
     ///
     /// # Errors
     /// It has not.
-    pub(super) fn check(&self, recipe: &Recipe) -> Result<(), TrainError> {
+    pub fn check(&self, recipe: &Recipe) -> Result<(), DiskError> {
         let out = &recipe.output_dir;
         let (Some(needed), Some(free)) = (self.peak, self.free) else { return Ok(()) };
         let reused = collimate_checkpoint::all(out).iter().map(|path| folder_bytes(path)).sum::<u64>();
@@ -68,7 +110,7 @@ impl PlannedDisk {
         self.peak.zip(self.free).is_none_or(|(needed, free)| needed <= free)
     }
 
-    fn refused(&self, recipe: &Recipe, out: &Path, needed: u64, reused: u64) -> TrainError {
+    fn refused(&self, recipe: &Recipe, out: &Path, needed: u64, reused: u64) -> DiskError {
         let most = self.most_checkpoints.unwrap_or(1);
         let mut remedies = vec!["free some, or choose another output_dir".to_owned()];
         if self.num_checkpoints > Some(1) {
@@ -80,7 +122,7 @@ impl PlannedDisk {
         if !recipe.use_peft {
             remedies.push("train an adapter (use_peft: true)".to_owned());
         }
-        TrainError::DiskSpace {
+        DiskError {
             path: out.to_owned(),
             needed: format!(
                 "{} ({} of {} at once, the final model of {}, metrics of {})",
