@@ -239,7 +239,9 @@ mod tests {
     fn counts_vary_and_overlooking_the_color_is_often_wrong() {
         let all: Vec<_> = (0..1000).map(|index| counting_question(1, index, Split::Train)).collect();
         let with = |answer: usize| all.iter().filter(|question| question.answer() == answer).count();
-        assert!((0..=5).all(|answer| with(answer) > 30), "{:?}", (0..10).map(with).collect::<Vec<_>>());
+        // Whoever always says the same number is right a quarter of the time at most.
+        let counts: Vec<usize> = (0..10).map(with).collect();
+        assert!(counts.iter().all(|count| *count < 250) && counts[1..=6].iter().all(|count| *count > 60), "{counts:?}");
         let both = all.iter().filter(|question| question.overlooking_color().is_some()).count();
         let differ =
             |question: &&CountingQuestion| question.overlooking_color().is_some_and(|all| all != question.rows());
