@@ -180,8 +180,8 @@ mod tests {
         for known in ["loss", "eval_rewards/accuracies", "logps/rank_7", "log_ratios/chosen"] {
             assert!(check(METRIC, known, true).is_ok(), "{known}");
         }
-        let error = check(METRIC, "acuracy", true).expect_err("unknown").to_string();
-        assert!(error.contains("no figure eval_acuracy; it has eval_loss, eval_rewards/chosen"), "{error}");
+        let error = check(METRIC, "speed", true).expect_err("unknown").to_string();
+        assert!(error.contains("no figure eval_speed; it has eval_loss, eval_rewards/chosen"), "{error}");
         assert!(check(DRIFT, "{log_ratios/chosen: -5}", false).is_err(), "there is no reference");
         assert!(check(DRIFT, "{logps/rank_x: -5}", true).is_err());
     }
