@@ -214,8 +214,15 @@ fn an_adapter_on_the_tower_is_read_back(#[case] targets: &str, #[case] listed: &
     let folder = Folder::new();
     let (model, data) = (model(&folder), rows(&folder, "data", 4));
     let targets = format!("lora_target_modules={targets}");
-    let settings =
-        ["use_peft=true", "lora_r=2", "max_steps=2", "learning_rate=1e-2", "sample_prompts=0", targets.as_str()];
+    let settings = [
+        "use_peft=true",
+        "lora_r=2",
+        "lora_dropout=0",
+        "max_steps=2",
+        "learning_rate=1e-2",
+        "sample_prompts=0",
+        targets.as_str(),
+    ];
     succeed(&train(&model, &data, &folder.arg("run"), &settings));
     let config: Value = serde_json::from_str(&folder.read("run/adapter_config.json")).expect("JSON");
     let mut names: Vec<&str> = config["target_modules"]
