@@ -4,7 +4,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::harness::{Folder, Outcome, collimate, succeed};
-use crate::resume::timeless;
+use crate::resume::assert_resumed_ends_the_same;
 use crate::small_model;
 
 /// The quickstart's generator, and rows of it: pictures that are shapes.
@@ -53,16 +53,8 @@ fn a_resumed_run_of_a_generator_ends_with_the_same_bytes(#[case] settings: &[&st
     let run = |output: &str, more: &[&str]| {
         train(&folder, &data, output, &[settings, &["num_train_epochs=2"]].concat(), more)
     };
-    run("whole", &[]);
-    folder.copy(&folder.path("whole/checkpoint-3"), "broken/checkpoint-3");
-    let metrics = folder.read("whole/metrics.jsonl");
-    let end = metrics.match_indices('\n').nth(4).expect("five rows").0;
-    folder.write("broken/metrics.jsonl", &metrics[..end + 20]);
-    let outcome = run("broken", &["--resume"]);
-    assert!(outcome.err.contains("resuming after step 3"), "{}", outcome.err);
-    assert_eq!(timeless(&folder, "whole"), timeless(&folder, "broken"));
+    assert_resumed_ends_the_same(&folder, weights, run);
     let bytes = |run: &str| std::fs::read(folder.path(run).join(weights)).expect("the trained weights");
-    assert!(bytes("whole") == bytes("broken"), "the weights differ");
     // Blocks that run again draw the same.
     let again = [settings, &["num_train_epochs=2", "gradient_checkpointing=true"]].concat();
     train(&folder, &data, "again", &again, &[]);

@@ -7,7 +7,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::harness::{Folder, collimate, succeed};
-use crate::resume::timeless;
+use crate::resume::assert_resumed_ends_the_same;
 use crate::small_model::model_arg;
 
 /// Rows of one response each; the second and third have one prompt.
@@ -123,14 +123,5 @@ fn a_resumed_run_over_pairs_of_texts_ends_with_the_same_bytes(#[case] settings: 
         args.extend(more);
         succeed(&args)
     };
-    run("whole", &[]);
-    folder.copy(&folder.path("whole/checkpoint-3"), "broken/checkpoint-3");
-    let metrics = folder.read("whole/metrics.jsonl");
-    let end = metrics.match_indices('\n').nth(4).expect("five rows").0;
-    folder.write("broken/metrics.jsonl", &metrics[..end + 20]);
-    let outcome = run("broken", &["--resume"]);
-    assert!(outcome.err.contains("resuming after step 3"), "{}", outcome.err);
-    assert_eq!(timeless(&folder, "whole"), timeless(&folder, "broken"));
-    let bytes = |run: &str| std::fs::read(folder.path(run).join("model.safetensors")).expect("the trained weights");
-    assert!(bytes("whole") == bytes("broken"), "the weights differ");
+    assert_resumed_ends_the_same(&folder, "model.safetensors", run);
 }

@@ -6,7 +6,7 @@ use collimate_report::metrics::CLOCKED;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::harness::{Folder, collimate, succeed, train};
+use crate::harness::{Folder, Outcome, collimate, succeed, train};
 use crate::small_model::model_arg;
 
 /// The metrics of a run without time and memory.
@@ -36,6 +36,22 @@ pub(crate) fn groups(folder: &Folder) -> String {
     folder.write("groups.jsonl", (2..14).map(group).collect::<String>())
 }
 
+/// Takes a run into `whole`, and one into `broken` that goes on where a process stopped that was killed while writing its sixth row,
+/// after `checkpoint-3`. Both end with the same rows and bytes. `run` starts one into a folder, with more arguments.
+pub(crate) fn assert_resumed_ends_the_same(folder: &Folder, weights: &str, run: impl Fn(&str, &[&str]) -> Outcome) {
+    run("whole", &[]);
+    folder.copy(&folder.path("whole/checkpoint-3"), "broken/checkpoint-3");
+    let metrics = folder.read("whole/metrics.jsonl");
+    let end = metrics.match_indices('\n').nth(4).expect("five rows").0;
+    folder.write("broken/metrics.jsonl", &metrics[..end + 20]);
+
+    let outcome = run("broken", &["--resume"]);
+    assert!(outcome.err.contains("resuming after step 3"), "{}", outcome.err);
+    assert_eq!(timeless(folder, "whole"), timeless(folder, "broken"));
+    let bytes = |run: &str| fs::read(folder.path(run).join(weights)).expect("the trained weights");
+    assert!(bytes("whole") == bytes("broken"), "{weights} differs");
+}
+
 #[rstest]
 #[case::all_weights(&[], "model.safetensors")]
 #[case::adapter(&["use_peft=true", "lora_dropout=0.1"], "adapter_model.safetensors")]
@@ -44,22 +60,12 @@ fn a_resumed_run_ends_with_the_same_bytes(#[case] settings: &[&str], #[case] wei
     let (data, model) = (groups(&folder), model_arg());
     let mut all = settings.to_vec();
     all.extend(["max_steps=7", "save_steps=3", "per_device_train_batch_size=2", "learning_rate=1e-3"]);
-    let (whole, broken) = (folder.arg("whole"), folder.arg("broken"));
-    succeed(&train(model, &data, &whole, &all));
-
-    // The state that a process killed while writing its sixth row leaves behind.
-    folder.copy(&folder.path("whole/checkpoint-3"), "broken/checkpoint-3");
-    let metrics = folder.read("whole/metrics.jsonl");
-    let end = metrics.match_indices('\n').nth(4).expect("five rows").0;
-    folder.write("broken/metrics.jsonl", &metrics[..end + 20]);
-
-    let mut resumed = train(model, &data, &broken, &all);
-    resumed.push("--resume");
-    let outcome = succeed(&resumed);
-    assert!(outcome.err.contains("resuming after step 3"), "{}", outcome.err);
-    assert_eq!(timeless(&folder, "whole"), timeless(&folder, "broken"));
-    let bytes = |run: &str| fs::read(folder.path(run).join(weights)).expect("the trained weights");
-    assert!(bytes("whole") == bytes("broken"), "{weights} differs");
+    assert_resumed_ends_the_same(&folder, weights, |output, more| {
+        let output = folder.arg(output);
+        let mut args = train(model, &data, &output, &all);
+        args.extend(more);
+        succeed(&args)
+    });
 }
 
 #[rstest]

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::parity::{array, number, read_json};
 use super::visual::visual;
 use crate::harness::{Folder, succeed};
-use crate::resume::timeless;
+use crate::resume::assert_resumed_ends_the_same;
 
 /// The first rows of a model's data, as many as have log-probs.
 fn rows_of(root: &Path, model: &str, count: usize) -> String {
@@ -149,16 +149,7 @@ fn a_resumed_run_over_pictures_ends_with_the_same_bytes(#[values("cca_llamagen_b
         args.extend(more.iter().map(|arg| (*arg).to_owned()));
         succeed(&args)
     };
-    run("whole", &[]);
-    folder.copy(&folder.path("whole/checkpoint-3"), "broken/checkpoint-3");
-    let metrics = folder.read("whole/metrics.jsonl");
-    let end = metrics.match_indices('\n').nth(4).expect("five rows").0;
-    folder.write("broken/metrics.jsonl", &metrics[..end + 20]);
-    let outcome = run("broken", &["--resume"]);
-    assert!(outcome.err.contains("resuming after step 3"), "{}", outcome.err);
-    assert_eq!(timeless(&folder, "whole"), timeless(&folder, "broken"));
-    let bytes = |run: &str| std::fs::read(folder.path(run).join("model.safetensors")).expect("the trained weights");
-    assert!(bytes("whole") == bytes("broken"), "the weights differ");
+    assert_resumed_ends_the_same(&folder, "model.safetensors", run);
 }
 
 #[rstest]
