@@ -6,12 +6,12 @@
 use std::path::{Path, PathBuf};
 
 use burn_cuda::{Cuda, CudaDevice};
+use collimate_faults::tried;
 use cudarc::driver::CudaContext;
 use cudarc::nvrtc::compile_ptx;
 
 use crate::devices::{DeviceMemory, FoundDevice, HasDevices, own_memory};
 use crate::error::{BackendError, check_index};
-use crate::faults::tried;
 
 /// Present on Linux if NVIDIA's driver is loaded: the kernel module's version, or the Windows driver under WSL.
 const DRIVER_FILES: [&str; 2] = ["/proc/driver/nvidia/version", "/dev/dxg"];
@@ -72,8 +72,8 @@ fn check_toolkit() -> Result<(), BackendError> {
     if !folder.as_ref().is_some_and(|folder| folder.join(HEADER).is_file()) {
         let header = folder.unwrap_or_else(|| PathBuf::from(TOOLKITS[0].1)).join(HEADER);
         return Err(no_device(&format!(
-            "kernels are compiled when they are first used, and {} is not there; install the CUDA toolkit, or let CUDA_PATH \
-             name its folder",
+            "kernels are compiled when they are first used, and {} is not there; `cargo xtask cuda` \
+             makes a toolkit in the checkout, or let CUDA_PATH name the folder of an installed one",
             header.display()
         )));
     }

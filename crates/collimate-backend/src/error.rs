@@ -82,6 +82,14 @@ pub enum BackendError {
     },
 }
 
+/// Runs work on a backend and turns an out-of-memory panic into an error. Other panics propagate.
+///
+/// # Errors
+/// The device is out of memory.
+pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, BackendError> {
+    collimate_faults::guarded(work).map_err(|said| BackendError::OutOfMemory { said })
+}
+
 /// Refuses an index that is not below the number of devices.
 pub(crate) fn check_index(backend: &str, index: usize, count: usize) -> Result<(), BackendError> {
     match index < count {

@@ -12,6 +12,7 @@ use burn_flex::{Flex, FlexDevice, FlexTensor};
 use collimate_kernels as kernels;
 use collimate_kernels::{AdamwStep, DropoutRows, GateActivation, MatmulPrecision, TargetLogp};
 use collimate_quantized::Format;
+use rayon::prelude::*;
 
 use self::attention::Segments;
 use self::tensors::{Matrix, add_to, change, filled, owned, rows_of, with_numbers, wrap, zeros};
@@ -69,6 +70,11 @@ impl FusedOps for Flex {
     /// On a thread of rayon's pool: from outside, every operation would wake two threads and wait for both.
     fn run_pass<R: Send>(pass: impl FnOnce() -> R + Send) -> R {
         rayon::scope(|_| pass())
+    }
+
+    /// On several threads: operations on few rows would each wake them and wait for them.
+    fn each<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
+        items.into_par_iter().map(work).collect()
     }
 
     fn multiply(onto: Option<Matrix>, alpha: f32, a: Factor<'_, Self>, b: Factor<'_, Self>) -> Matrix {

@@ -36,7 +36,6 @@ mod cube;
 mod cuda;
 mod devices;
 mod error;
-mod faults;
 mod flex;
 #[cfg(feature = "libtorch")]
 mod libtorch;
@@ -50,14 +49,14 @@ mod unpacking;
 mod wgpu;
 
 pub use attention_map::{AttentionMap, AttentionSaved, AttentionShape, Segment, sinks_backward};
+pub use collimate_faults::reports_panic;
 pub use collimate_kernels::{MatmulPrecision, set_float32_matmul_precision};
 pub use collimate_machine::LimitSource;
 pub use collimate_plain::forms as plain;
 use collimate_plain::{attention_map, dtype, operands, packed};
 pub use devices::{DeviceInfo, DeviceMemory};
 pub use dtype::{ComputeDtype, in_dtype, in_float32};
-pub use error::BackendError;
-pub use faults::{guarded, reports_panic};
+pub use error::{BackendError, guarded};
 pub use operands::{
     AdamwStep, DeltaInputs, DeltaShape, DropoutRows, Factor, GateActivation, Gradient, Moments, OutputLayer, Rotary,
     TargetLogp,

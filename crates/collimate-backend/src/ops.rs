@@ -45,6 +45,12 @@ pub trait FusedOps: Backend {
         pass()
     }
 
+    /// `work` of each item, in the items' order, where each is enough for a thread: several at once, if a backend computes on
+    /// the host's threads.
+    fn each<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
+        items.into_iter().map(work).collect()
+    }
+
     /// Number of rows to pad a pack to, at least `rows`; keeps the number of distinct kernel shapes small.
     fn pack_rows(rows: usize) -> usize {
         rows

@@ -21,6 +21,7 @@ mod shared_expert;
 use burn::tensor::{DType, Tensor};
 use collimate_backend::{ComputeDtype, FusedOps};
 use collimate_hf::ModelConfig;
+use collimate_routing::Routing;
 
 pub(crate) use self::delta::DeltaMemory;
 #[cfg(test)]
@@ -33,7 +34,6 @@ pub(crate) use self::mixer::{Mixer, Projections};
 pub(crate) use self::pack::{PackInputs, Rotations, attention_shape};
 use crate::dropout::{Addition, Dropout};
 use crate::parameter_index::{LinearIds, ModelIds};
-use crate::routing::Routing;
 
 /// What a pass reads besides its input: the parameters and options.
 pub(crate) struct Engine<'a, B: FusedOps> {

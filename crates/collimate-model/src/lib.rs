@@ -53,16 +53,15 @@ mod parameter_index;
 #[cfg(test)]
 mod plain_decoder_tests;
 mod router_load;
-mod routing;
 mod segments;
 mod targets;
 
 pub use causal_lm::{CausalLm, ForwardOptions, ParameterValue, Placement, Tape, TokenLogps};
 pub use collimate_backend::ComputeDtype;
+pub use collimate_routing::RouterLoad;
 pub use collimate_sampling::{GenerateOptions, Guidance, TimeLimit};
 pub use dropout::DropoutKey;
 pub use error::{ModelError, StoreError};
 pub use kept_inputs::{InputKey, InputPlace, InputStore};
 pub use memory::{MemoryCosts, ParameterCounts};
 pub use parameter_index::{ParameterInfo, Trainable};
-pub use router_load::RouterLoad;

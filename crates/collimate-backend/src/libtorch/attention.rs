@@ -4,6 +4,9 @@
 //! that libtorch's fastest kernels support. Query heads that share a key head are stacked as rows, so that keys are not
 //! repeated. The backward pass repeats the forward pass under libtorch's own differentiation, as the plain form does.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -236,60 +239,4 @@ fn output_indices(batches: &BTreeMap<PaddedSize, Vec<&Segment>>, num_rows: usize
 
 fn indices(rows: &[i64], device: Device) -> Tensor {
     Tensor::from_slice(rows).to_device(device)
-}
-
-#[cfg(test)]
-mod tests {
-    use burn::tensor::Distribution;
-    use rstest::rstest;
-
-    use super::*;
-
-    fn random(rows: usize, columns: usize) -> Matrix {
-        Matrix::random([rows, columns], Distribution::Uniform(-1.0, 1.0), &LibTorchDevice::Cpu)
-    }
-
-    fn assert_same(found: &Matrix, expected: &Matrix) {
-        let size: f32 = expected.clone().abs().max().into_scalar();
-        let difference: f32 = (found.clone() - expected.clone()).abs().max().into_scalar();
-        assert!(size > 1e-3 && difference <= 1e-5 * size, "{difference} of {size}");
-    }
-
-    #[rstest]
-    fn segments_attend_as_in_the_plain_form(
-        #[values(None, Some(4))] window: Option<usize>,
-        #[values(None, Some(0.7))] softcap: Option<f32>,
-        #[values(1, 2, 4)] kv_heads: usize,
-    ) {
-        let shape = AttentionShape { heads: 4, kv_heads, head_dim: 6, scale: 0.4, window, softcap };
-        let segment = |context, rows| Segment { context, rows };
-        // A prompt with three responses, one with a single response, and standalone sequences, some of equal length.
-        let segments = vec![
-            segment(0..0, 0..7),
-            segment(0..7, 7..9),
-            segment(0..7, 9..15),
-            segment(0..7, 15..26),
-            segment(0..0, 26..29),
-            segment(26..29, 29..30),
-            segment(0..0, 30..41),
-            segment(0..0, 41..60),
-        ];
-        let num_rows = 60;
-        let [q, d] = [0; 2].map(|_| random(num_rows, 24));
-        let [k, v] = [0; 2].map(|_| random(num_rows, 6 * kv_heads));
-        let map = Batches::new(&segments, &shape, &[window], &LibTorchDevice::Cpu);
-        let plain = plain::Tiles::new(&segments, &shape, &[window], &LibTorchDevice::Cpu);
-        let (out, lse) = plain.attend(&shape, &q, &k, &v);
-        assert_same(&map.attend(&shape, &q, &k, &v).0, &out);
-        let saved = AttentionSaved { q: &q, k: &k, v: &v, out: &out, lse: &lse };
-        let expected = plain.attend_backward(&shape, saved, &d);
-        let found = map.attend_backward(&shape, saved, &d);
-        found.iter().zip(&expected).for_each(|(found, expected)| assert_same(found, expected));
-    }
-
-    #[test]
-    fn padding_is_a_quarter_at_most() {
-        assert_eq!([0, 1, 8, 9, 64, 65, 500, 2000].map(padded), [0, 8, 8, 16, 64, 80, 512, 2048]);
-        assert!((8..5000).all(|length| padded(length) <= length + (length / 4).max(8)));
-    }
 }

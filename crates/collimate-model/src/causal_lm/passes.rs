@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 use collimate_backend::{FusedOps, Gradient, PackedTensor};
+use collimate_routing::{BalanceGradient, RouterLoad};
 use collimate_text::GroupBatch;
 
 use super::CausalLm;
@@ -12,8 +13,7 @@ use crate::engine::{Activations, Gradients, PackInputs};
 use crate::error::ModelError;
 use crate::kept_inputs::{InputKey, InputPlace};
 use crate::parameter_index::LayerIds;
-use crate::router_load::{PackLoad, RouterLoad};
-use crate::routing::BalanceGradient;
+use crate::router_load::PackLoad;
 use crate::targets::Targets;
 
 /// Log-probs of response tokens in nats, by group, response and token.
@@ -236,7 +236,7 @@ impl<B: FusedOps> CausalLm<B> {
     }
 
     fn gradients<'a>(&'a self, held: &'a mut [Gradient<B>], balance: Option<&'a BalanceGradient>) -> Gradients<'a, B> {
-        Gradients { trainable: &self.trainable, held, balance }
+        Gradients::new(&self.trainable, held, balance)
     }
 
     fn trains_inputs(&self) -> bool {

@@ -3,14 +3,14 @@
 use std::ops::Range;
 
 use collimate_backend::FusedOps;
+use collimate_routing::{BalanceGradient, RouterLoad};
 use collimate_text::GroupBatch;
 
 use super::images::ImageTape;
 use crate::dropout::{Dropout, DropoutKey};
 use crate::engine::{Activations, HeadTape, PackInputs};
 use crate::kept_inputs::{InputPlace, KeptInput};
-use crate::router_load::{PackLoad, RouterLoad};
-use crate::routing::BalanceGradient;
+use crate::router_load::PackLoad;
 use crate::targets::Targets;
 
 /// A forward pass over one pack or several, waiting for its coefficients.

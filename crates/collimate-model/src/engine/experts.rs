@@ -1,10 +1,12 @@
 //! A mixture of experts, forward and backward.
 //!
-//! The tokens of an expert are gathered into one matrix. Experts are added to the residual stream in order, and a token's
-//! experts depend only on its own row, so a result's bits do not depend on the rest of the pack.
+//! The tokens of an expert are gathered into one matrix, and a backend may compute several experts at once. They are added to
+//! the residual stream in order, and a token's experts depend only on its own row, so a result's bits do not depend on the rest
+//! of the pack.
 
 use burn::tensor::{Tensor, TensorData};
 use collimate_backend::{FusedOps, in_dtype, in_float32};
+use collimate_routing::Routing;
 
 use super::gated::Gated;
 use super::linear::Low;
@@ -12,7 +14,6 @@ use super::shared_expert::SharedTape;
 use super::{Engine, Gradients};
 use crate::host::{floats, int_tensor};
 use crate::parameter_index::{ExpertIds, GatedIds};
-use crate::routing::Routing;
 
 /// What a mixture's backward pass reads besides its input.
 pub(crate) struct Mixture<B: FusedOps> {
@@ -31,29 +32,44 @@ impl<B: FusedOps> Engine<'_, B> {
         let pick_bias = ids.pick_bias.map(|bias| floats(self.params[bias].clone()));
         let routing = Routing::new(&floats(logits), ids.config, pick_bias.as_deref());
         let mut experts = Vec::with_capacity(ids.experts.len());
-        for (id, expert) in ids.experts.iter().enumerate() {
-            let rows = routing.rows(id);
-            if rows.is_empty() {
-                experts.push(None);
-                continue;
-            }
-            let engine = self.on(rows);
-            let (activated, mut gated) = engine.gates(expert, &gather(h, rows));
-            match onto.as_deref_mut() {
-                None => gated.low_down = engine.low(&expert.down, &activated),
-                Some(onto) => {
-                    let (out, low_down) = engine.linear(&expert.down, &activated, None);
-                    gated.low_down = low_down;
+        for part in routing.parts(h.dims()[0]) {
+            let is_last = onto.is_none();
+            let done = B::each(part.clone().collect(), |id| self.expert(&ids.experts[id], &routing, id, h, is_last));
+            for (id, (gated, added)) in part.zip(done) {
+                experts.push(gated);
+                if let (Some(onto), Some(added)) = (onto.as_deref_mut(), added) {
                     // Moved out so that it has a single owner and is updated in place.
                     let sum = std::mem::replace(onto, Tensor::empty([0, 0], &h.device()));
-                    let added = self.scaled_residual(in_float32(out) * self.weights(&routing, id));
-                    *onto = B::add_rows(sum, rows, &added);
+                    *onto = B::add_rows(sum, routing.rows(id), &added);
                 }
             }
-            experts.push(Some(gated));
         }
         let shared = ids.shared.as_ref().map(|ids| self.shared_expert(ids, h, onto));
         Mixture { routing, low_router, experts, shared }
+    }
+
+    /// What an expert's backward pass reads and, unless the last product is left out, the weighted output for its rows.
+    fn expert(
+        &self,
+        ids: &GatedIds,
+        routing: &Routing,
+        id: usize,
+        h: &Tensor<B, 2>,
+        is_last: bool,
+    ) -> (Option<Gated<B>>, Option<Tensor<B, 2>>) {
+        let rows = routing.rows(id);
+        if rows.is_empty() {
+            return (None, None);
+        }
+        let engine = self.on(rows);
+        let (activated, mut gated) = engine.gates(ids, &gather(h, rows));
+        if is_last {
+            gated.low_down = engine.low(&ids.down, &activated);
+            return (Some(gated), None);
+        }
+        let (out, low_down) = engine.linear(&ids.down, &activated, None);
+        gated.low_down = low_down;
+        (Some(gated), Some(self.scaled_residual(in_float32(out) * self.weights(routing, id))))
     }
 
     /// The gradient of the layer's input `h`, given that of its output.
@@ -68,18 +84,23 @@ impl<B: FusedOps> Engine<'_, B> {
         let Mixture { routing, low_router, experts, shared } = saved;
         let mut d_h = h.zeros_like();
         let mut d_weights = Vec::with_capacity(experts.len());
-        for (id, (expert, gated)) in ids.experts.iter().zip(experts).enumerate() {
-            let Some(gated) = gated else {
-                d_weights.push(Vec::new());
-                self.begin_gradients(expert, gradients);
-                continue;
-            };
-            let rows = routing.rows(id);
-            let weights = self.weights(&routing, id);
-            let (x, dy) = (gather(h, rows), gather(dy, rows));
-            let (d_rows, d_weight) = self.on(rows).expert_backward(expert, gated, &x, &dy, weights, gradients);
-            d_h = B::add_rows(d_h, rows, &d_rows);
-            d_weights.push(d_weight);
+        let mut experts = experts.into_iter();
+        for part in routing.parts(h.dims()[0]) {
+            let work = part.clone().zip(experts.by_ref());
+            let work = work.map(|(id, saved)| (id, saved, gradients.take(ids.experts[id].parameters()))).collect();
+            let done = B::each(work, |(id, saved, mut gradients): (usize, Option<Gated<B>>, Gradients<'_, B>)| {
+                let found = self.one_backward(&ids.experts[id], saved, (&routing, id), [h, dy], &mut gradients);
+                (found, gradients)
+            });
+            for (id, (found, taken)) in part.zip(done) {
+                gradients.put_back(taken);
+                let Some((d_rows, d_weight)) = found else {
+                    d_weights.push(Vec::new());
+                    continue;
+                };
+                d_h = B::add_rows(d_h, routing.rows(id), &d_rows);
+                d_weights.push(d_weight);
+            }
         }
         let d_logits = routing.backward(&d_weights, gradients.balance);
         let d_logits = Tensor::from_data(TensorData::new(d_logits, [h.dims()[0], ids.experts.len()]), &h.device());
@@ -89,6 +110,25 @@ impl<B: FusedOps> Engine<'_, B> {
             (Some(ids), Some(saved)) => B::add(d_h, &self.shared_expert_backward(ids, saved, h, dy, gradients)),
             _ => d_h,
         }
+    }
+
+    /// The gradients of an expert's rows of `h` and of their weights, given the gradient of the layer's output; none if it has no
+    /// rows.
+    fn one_backward(
+        &self,
+        ids: &GatedIds,
+        saved: Option<Gated<B>>,
+        (routing, id): (&Routing, usize),
+        [h, dy]: [&Tensor<B, 2>; 2],
+        gradients: &mut Gradients<'_, B>,
+    ) -> Option<(Tensor<B, 2>, Vec<f32>)> {
+        let Some(saved) = saved else {
+            self.begin_gradients(ids, gradients);
+            return None;
+        };
+        let rows = routing.rows(id);
+        let weights = self.weights(routing, id);
+        Some(self.on(rows).expert_backward(ids, saved, &gather(h, rows), &gather(dy, rows), weights, gradients))
     }
 
     /// Gradients of an expert's input `x` and of its tokens' weights, given that of the weighted output.

@@ -1,7 +1,6 @@
 use rstest::rstest;
 
 use super::*;
-use crate::router_load::RouterLoad;
 
 const LOGITS: [f32; 9] = [0.0, 2.0, 1.0, 3.0, 3.0, -1.0, -5.0, 0.5, 0.25];
 
@@ -150,4 +149,14 @@ fn the_loss_is_that_of_all_packs_combined() {
     let mut load = RouterLoad::new(2);
     load.add_layer(&even, &[1.0, 1.0]);
     assert!((load.loss() - 1.0).abs() < 1e-7, "{}", load.loss());
+}
+
+#[test]
+fn parts_have_at_most_so_many_rows_or_a_single_expert() {
+    // Experts of 1, 3 and 2 rows.
+    let routing = Routing::new(&LOGITS, PLAIN, None);
+    assert_eq!(routing.parts(6), [0..3]);
+    assert_eq!(routing.parts(4), [0..2, 2..3]);
+    assert_eq!(routing.parts(5), [0..2, 2..3]);
+    assert_eq!(routing.parts(2), [0..1, 1..2, 2..3]);
 }

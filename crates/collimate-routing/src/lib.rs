@@ -1,9 +1,15 @@
-//! The router's choice of experts.
+//! Mixtures of experts: which experts the router picks for each token, with which weights, and how evenly.
+//!
+//! [`Routing`] has a pack's choices and their gradient, [`RouterLoad`] the balance loss. The crate must not know tensors.
 
+mod load;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
+
 use collimate_hf::{ExpertGroups, Experts, RouterScores};
+pub use load::RouterLoad;
 
 /// Added to the sum that weights are divided by, as transformers does for sigmoids, which may all be zero.
 const LEAST_SUM: f64 = 1e-20;
@@ -13,7 +19,7 @@ const LEAST_SUM: f64 = 1e-20;
 /// A row's experts are those with its best scores (the earlier among equals), of the groups that it picks first if experts
 /// are divided into groups. Its weights are the scores themselves or, normalized, divided by their sum over its experts.
 #[derive(Debug, Clone)]
-pub(crate) struct Routing {
+pub struct Routing {
     config: Experts,
     /// Scores divided by their sum over all experts, [N, E].
     probabilities: Vec<f32>,
@@ -29,7 +35,7 @@ pub(crate) struct Routing {
 
 impl Routing {
     /// Routes rows by the router's logits, [N, E]; `pick_bias`, \[E\], is added to scores for the choice alone.
-    pub(crate) fn new(logits: &[f32], config: Experts, pick_bias: Option<&[f32]>) -> Self {
+    pub fn new(logits: &[f32], config: Experts, pick_bias: Option<&[f32]>) -> Self {
         let count = config.count;
         let mut routing = Self {
             config,
@@ -87,28 +93,45 @@ impl Routing {
     }
 
     /// Scores divided by their sum over all experts, [N, E].
-    pub(crate) fn probabilities(&self) -> &[f32] {
+    pub fn probabilities(&self) -> &[f32] {
         &self.probabilities
     }
 
     /// The rows of each expert, ascending.
-    pub(crate) fn all_rows(&self) -> &[Vec<u32>] {
+    pub fn all_rows(&self) -> &[Vec<u32>] {
         &self.rows
     }
 
+    /// The experts in order, in parts: those of a part have at most `max_rows` rows together, or it is a single one.
+    pub fn parts(&self, max_rows: usize) -> Vec<Range<usize>> {
+        let mut parts: Vec<Range<usize>> = Vec::new();
+        let mut num_rows = 0;
+        for (expert, rows) in self.rows.iter().enumerate() {
+            num_rows += rows.len();
+            match parts.last_mut() {
+                Some(part) if num_rows <= max_rows => part.end += 1,
+                _ => {
+                    parts.push(expert..expert + 1);
+                    num_rows = rows.len();
+                }
+            }
+        }
+        parts
+    }
+
     /// An expert's rows, ascending.
-    pub(crate) fn rows(&self, expert: usize) -> &[u32] {
+    pub fn rows(&self, expert: usize) -> &[u32] {
         &self.rows[expert]
     }
 
     /// The weights of an expert's rows.
-    pub(crate) fn weights(&self, expert: usize) -> Vec<f32> {
+    pub fn weights(&self, expert: usize) -> Vec<f32> {
         let (count, scale) = (self.config.count, self.config.weight_scale as f32);
         self.rows[expert].iter().map(|&row| scale * self.weights[row as usize * count + expert]).collect()
     }
 
     /// The gradient of the logits, [N, E], given that of the weights by expert and row.
-    pub(crate) fn backward(&self, d_weights: &[Vec<f32>], balance: Option<&BalanceGradient>) -> Vec<f32> {
+    pub fn backward(&self, d_weights: &[Vec<f32>], balance: Option<&BalanceGradient>) -> Vec<f32> {
         let (count, scale) = (self.config.count, self.config.weight_scale as f32);
         let mut d_logits = vec![0.0; self.weights.len()];
         for (expert, (rows, d_weights)) in self.rows.iter().zip(d_weights).enumerate() {
@@ -184,9 +207,9 @@ fn softmax_backward(d: &mut [f32], probabilities: &[f32], count: usize) {
 
 /// The gradient of the balance loss with respect to a pack's router probabilities.
 #[derive(Debug, Clone)]
-pub(crate) struct BalanceGradient {
+pub struct BalanceGradient {
     /// By expert, for a row with multiplicity one.
-    pub(crate) slopes: Vec<f32>,
+    pub slopes: Vec<f32>,
     /// Multiplicity of each row, [N].
-    pub(crate) counts: Vec<f32>,
+    pub counts: Vec<f32>,
 }
