@@ -58,11 +58,6 @@ fn output_layer<'a, T>(layer: &OutputLayer<'_, Flex>, weight: &'a [T]) -> kernel
     kernels::OutputLayer { weight, width: layer.weight.dims()[1], softcap: layer.softcap }
 }
 
-/// Whether weights in `dtype` are held in tiles.
-fn has_tiles(dtype: ComputeDtype) -> bool {
-    dtype == ComputeDtype::Bfloat16 && kernels::bfloat16_products().is_some()
-}
-
 impl FusedOps for Flex {
     type Attention = Segments;
     type Packed = HostPacked;
@@ -87,12 +82,12 @@ impl FusedOps for Flex {
 
     /// In tiles, where the processor multiplies them. Elsewhere a plain weight is as fast.
     fn prepare(weight: Factor<'_, Self>, dtype: ComputeDtype) -> Option<HostPacked> {
-        has_tiles(dtype).then(|| products::prepared(weight))
+        products::has_tiles(dtype).then(|| products::prepared(weight))
     }
 
     fn prepared_bytes([rows, columns]: [usize; 2], dtype: ComputeDtype) -> Option<PreparedBytes> {
         let [held, rearranged] = kernels::packed_bfloat16_bytes(rows, columns).map(|bytes| bytes as u64);
-        has_tiles(dtype).then_some(PreparedBytes { held, rearranged })
+        products::has_tiles(dtype).then_some(PreparedBytes { held, rearranged })
     }
 
     /// The first product is in float32 too.

@@ -7,9 +7,14 @@ use collimate_kernels::PackedWeight;
 use half::bf16;
 
 use super::tensors::{Matrix, change, filled, rows_of, with_numbers};
-use crate::dtype::{in_dtype, in_float32};
+use crate::dtype::{ComputeDtype, in_dtype, in_float32};
 use crate::operands::Factor;
 use crate::packed::HostPacked;
+
+/// Whether weights in `dtype` are held in tiles.
+pub(super) fn has_tiles(dtype: ComputeDtype) -> bool {
+    dtype == ComputeDtype::Bfloat16 && kernels::bfloat16_products().is_some()
+}
 
 /// `FusedOps::multiply`.
 pub(super) fn multiply(onto: Option<Matrix>, alpha: f32, a: Factor<'_, Flex>, b: Factor<'_, Flex>) -> Matrix {

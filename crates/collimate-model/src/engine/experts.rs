@@ -89,7 +89,7 @@ impl<B: FusedOps> Engine<'_, B> {
             let work = part.clone().zip(experts.by_ref());
             let work = work.map(|(id, saved)| (id, saved, gradients.take(ids.experts[id].parameters()))).collect();
             let done = B::each(work, |(id, saved, mut gradients): (usize, Option<Gated<B>>, Gradients<'_, B>)| {
-                let found = self.one_backward(&ids.experts[id], saved, (&routing, id), [h, dy], &mut gradients);
+                let found = self.one_backward(&ids.experts[id], saved, &routing, id, [h, dy], &mut gradients);
                 (found, gradients)
             });
             for (id, (found, taken)) in part.zip(done) {
@@ -118,7 +118,8 @@ impl<B: FusedOps> Engine<'_, B> {
         &self,
         ids: &GatedIds,
         saved: Option<Gated<B>>,
-        (routing, id): (&Routing, usize),
+        routing: &Routing,
+        id: usize,
         [h, dy]: [&Tensor<B, 2>; 2],
         gradients: &mut Gradients<'_, B>,
     ) -> Option<(Tensor<B, 2>, Vec<f32>)> {
