@@ -55,7 +55,7 @@ pub use history::History;
 pub use lengths::{LengthSample, LengthSampler};
 pub use live_page::LivePage;
 pub use metrics::{GroupFigures, GroupOutcome, MetricsReader, MetricsRow, MetricsWriter, StepMetrics, read_metrics};
-pub use page::{PreviewedGroup, PreviewedResponse, ReportInput, preview_page, render_report};
+pub use page::{PreviewedGroup, PreviewedResponse, ReportInput, live_page, preview_page, render_report};
 pub use pictures::{Gallery, Picture, PictureFile, PictureList};
 pub use rounding::Rounding;
 pub use run_files::{RunFiles, has_resolved_recipe, read_results};

@@ -5,6 +5,7 @@ mod clock;
 pub(crate) mod comparison;
 mod head;
 mod html;
+mod live;
 mod names;
 mod pictures;
 mod preview;
@@ -14,6 +15,7 @@ mod series;
 mod tests;
 mod throughput;
 
+pub use live::live_page;
 pub use preview::{PreviewedGroup, PreviewedResponse, preview_page};
 use serde_json::Value;
 

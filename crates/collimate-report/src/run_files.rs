@@ -11,6 +11,7 @@ use crate::error::ReportError;
 use crate::history::History;
 use crate::lengths::LengthSample;
 use crate::metrics::MetricsReader;
+use crate::page::ReportInput;
 use crate::pictures::Gallery;
 use crate::run_info::RunInfo;
 use crate::samples::Samples;
@@ -66,6 +67,20 @@ impl RunFiles {
             samples: Samples::read(run),
             gallery: Gallery::read(run),
         })
+    }
+
+    /// What the run's page shows.
+    pub(crate) fn input(&self) -> ReportInput<'_> {
+        ReportInput {
+            title: &self.title,
+            history: &self.history,
+            recipe_yaml: &self.recipe_yaml,
+            results: self.results.as_ref(),
+            info: self.info.as_ref(),
+            lengths: self.lengths.as_ref(),
+            samples: self.samples.as_ref(),
+            gallery: self.gallery.as_ref(),
+        }
     }
 }
 

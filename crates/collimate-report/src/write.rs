@@ -6,7 +6,7 @@ use collimate_files::{write_atomically, write_output};
 
 use crate::error::ReportError;
 use crate::metrics::MetricsReader;
-use crate::page::{ReportInput, comparison, render_report};
+use crate::page::{comparison, render_report};
 use crate::run_files::RunFiles;
 use crate::tensorboard::EventWriter;
 
@@ -25,18 +25,8 @@ pub fn write_report(run: &Path) -> Result<PathBuf, ReportError> {
 /// # Errors
 /// [`ReportError::Write`] if the page cannot be written.
 pub fn write_report_from(files: &RunFiles, run: &Path) -> Result<PathBuf, ReportError> {
-    let input = ReportInput {
-        title: &files.title,
-        history: &files.history,
-        recipe_yaml: &files.recipe_yaml,
-        results: files.results.as_ref(),
-        info: files.info.as_ref(),
-        lengths: files.lengths.as_ref(),
-        samples: files.samples.as_ref(),
-        gallery: files.gallery.as_ref(),
-    };
     let path = run.join("report.html");
-    write_atomically(&path, render_report(&input).as_bytes())?;
+    write_atomically(&path, render_report(&files.input()).as_bytes())?;
     Ok(path)
 }
 

@@ -6,7 +6,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
     backends, completions, data, export, generate, man, merge, objective_values, objectives, plan, quickstart_assets,
-    quickstart_task, quickstart_verifier, recipe_keys, report, reward, rounds, sample, schema, score, train,
+    quickstart_task, quickstart_verifier, recipe_keys, report, reward, rounds, sample, schema, score, train, watch,
 };
 use crate::error::CliError;
 use crate::io::Io;
@@ -41,6 +41,7 @@ pub(crate) enum Command {
     Merge(merge::Args),
     Export(export::Args),
     Report(report::Args),
+    Watch(watch::Args),
     RecipeKeys(recipe_keys::Args),
     Schema(schema::Args),
     QuickstartTask(quickstart_task::Args),
@@ -68,6 +69,7 @@ impl Command {
             Self::Merge(args) => args.run(io),
             Self::Export(args) => args.run(io),
             Self::Report(args) => args.run(io),
+            Self::Watch(args) => args.run(io),
             Self::RecipeKeys(args) => args.run(io),
             Self::Schema(args) => args.run(io),
             Self::QuickstartTask(args) => args.run(io),

@@ -53,3 +53,4 @@ mod token_cache;
 mod training;
 mod turns;
 mod waiting_reference;
+mod watch;

@@ -86,7 +86,9 @@ fn progress(info: Option<&RunInfo>, history: &History) -> String {
     }
     if let Some(seconds) = history.mean_seconds() {
         let rate = history.mean_rate().map(|rate| format!(", {} tokens/s", number(rate))).unwrap_or_default();
-        html += &clock(&format!(", {} a step{rate}", duration(seconds)));
+        let steps = info.map_or(0, |info| info.total_steps).saturating_sub(done);
+        let left = if steps > 0 { format!(", about {} left", duration(seconds * steps as f64)) } else { String::new() };
+        html += &clock(&format!(", {} a step{rate}{left}", duration(seconds)));
     }
     html
 }

@@ -4,6 +4,7 @@ use crate::charts::{color_rules, escape};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("hover.js");
+const LIVE_SCRIPT: &str = include_str!("live.js");
 
 /// What a page may do: show its own style and pictures and run its own script. It fetches nothing.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'unsafe-inline'";
@@ -18,6 +19,14 @@ pub(super) fn document(title: &str, body: &str) -> String {
         escape(title),
         color_rules()
     )
+}
+
+/// A page for a browser that gets it from a server: it asks there whether there is another version.
+pub(super) fn live(page: &str, version: &str) -> String {
+    page.replacen("<html ", &format!("<html data-version=\"{}\" ", escape(version)), 1)
+        .replacen(POLICY, &format!("{POLICY}; connect-src 'self'"), 1)
+        .replacen("<main>", "<p class=\"live\" role=\"status\">Live: the page follows its run.</p><main>", 1)
+        .replacen("</body></html>", &format!("<script>{LIVE_SCRIPT}</script></body></html>"), 1)
 }
 
 /// Begins a page's charts, with how to read them.

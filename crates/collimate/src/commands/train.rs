@@ -14,6 +14,7 @@ use collimate_train::{LoadedRecipe, RunControl, TrainError, load_recipe_with, tr
 use super::quickstart_visual::{self, Task};
 use super::ranks::{Ranks, only_alone};
 use super::trl_options::{TrlOptions, key_value};
+use super::watch::Serve;
 use crate::error::CliError;
 use crate::io::Io;
 
@@ -61,6 +62,8 @@ pub(crate) struct Args {
     /// Show no progress
     #[arg(long)]
     quiet: bool,
+    #[command(flatten)]
+    serve: Serve,
     /// The task of the quickstart
     #[arg(long, value_enum, value_name = "TASK", default_value_t = Task::Problems)]
     quickstart: Task,
@@ -96,6 +99,7 @@ impl Args {
         if !self.quiet {
             notes.iter().for_each(|note| io.note(format_args!("{note}")));
         }
+        let _page = ranks.agree(if ranks.is_first() { self.serve.begin(&recipe.output_dir, io) } else { Ok(None) })?;
         let summary = {
             let signals = if ranks.is_first() { io.signals.clone() } else { io.signals.silent() };
             let mut observer = io.observer(self.quiet);
@@ -248,6 +252,7 @@ impl Args {
         }
         registry::build(&recipe.objective.name, &recipe.objective.params)?;
         io.log_to(recipe.log_file.as_deref())?;
+        let _page = self.serve.begin(&recipe.output_dir, io)?;
         let summary = {
             let signals = io.signals.clone();
             let mut observer = io.observer(self.quiet);
