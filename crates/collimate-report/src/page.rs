@@ -10,12 +10,14 @@ mod pictures;
 mod preview;
 mod run;
 mod series;
+mod sheet;
 #[cfg(test)]
 mod tests;
 mod throughput;
 
 pub use preview::{PreviewedGroup, PreviewedResponse, preview_page};
 use serde_json::Value;
+pub use sheet::{Chart, Sheet};
 
 use crate::history::History;
 use crate::lengths::LengthSample;

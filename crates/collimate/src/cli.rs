@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    backends, completions, data, export, generate, man, merge, objective_values, objectives, plan, quickstart_assets,
-    quickstart_task, quickstart_verifier, recipe_keys, report, reward, rounds, sample, schema, score, train,
+    backends, completions, data, dial, export, generate, man, merge, objective_values, objectives, plan,
+    quickstart_assets, quickstart_task, quickstart_verifier, recipe_keys, report, reward, rounds, sample, schema,
+    score, train,
 };
 use crate::error::CliError;
 use crate::io::Io;
@@ -41,6 +42,7 @@ pub(crate) enum Command {
     Merge(merge::Args),
     Export(export::Args),
     Report(report::Args),
+    Dial(dial::Args),
     RecipeKeys(recipe_keys::Args),
     Schema(schema::Args),
     QuickstartTask(quickstart_task::Args),
@@ -68,6 +70,7 @@ impl Command {
             Self::Merge(args) => args.run(io),
             Self::Export(args) => args.run(io),
             Self::Report(args) => args.run(io),
+            Self::Dial(args) => args.run(io),
             Self::RecipeKeys(args) => args.run(io),
             Self::Schema(args) => args.run(io),
             Self::QuickstartTask(args) => args.run(io),

@@ -5,6 +5,7 @@ pub(crate) mod by_recipe;
 pub(crate) mod completions;
 pub(crate) mod data;
 pub(crate) mod data_options;
+pub(crate) mod dial;
 pub(crate) mod export;
 pub(crate) mod generate;
 pub(crate) mod man;

@@ -7,6 +7,7 @@ mod chaos;
 mod cli;
 mod coupled;
 mod data_verbs;
+mod dial;
 mod docs;
 mod experts;
 mod faults;
