@@ -98,12 +98,12 @@ impl TrainedRun {
     ///
     /// # Errors
     /// As `train` before its first step; or those of `work`.
-    pub fn open<T>(
+    pub fn open<T, E: From<TrainError>>(
         &self,
         stop: &StopFlag,
         observer: &mut dyn Observer,
-        work: impl FnOnce(&mut FinishedRun<'_>, &mut dyn Observer) -> Result<T, TrainError>,
-    ) -> Result<T, TrainError> {
+        work: impl FnOnce(&mut FinishedRun<'_>, &mut dyn Observer) -> Result<T, E>,
+    ) -> Result<T, E> {
         with_finished(&self.opened(), stop, observer, work)
     }
 }

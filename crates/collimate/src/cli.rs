@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    backends, completions, data, dial, export, generate, man, merge, objective_values, objectives, plan,
+    backends, completions, data, dial, explain, export, generate, man, merge, objective_values, objectives, plan,
     quickstart_assets, quickstart_task, quickstart_verifier, recipe_keys, report, reward, rounds, sample, schema,
     score, train,
 };
@@ -43,6 +43,7 @@ pub(crate) enum Command {
     Export(export::Args),
     Report(report::Args),
     Dial(dial::Args),
+    Explain(explain::Args),
     RecipeKeys(recipe_keys::Args),
     Schema(schema::Args),
     QuickstartTask(quickstart_task::Args),
@@ -71,6 +72,7 @@ impl Command {
             Self::Export(args) => args.run(io),
             Self::Report(args) => args.run(io),
             Self::Dial(args) => args.run(io),
+            Self::Explain(args) => args.run(io),
             Self::RecipeKeys(args) => args.run(io),
             Self::Schema(args) => args.run(io),
             Self::QuickstartTask(args) => args.run(io),

@@ -10,6 +10,7 @@ mod data_verbs;
 mod dial;
 mod docs;
 mod experts;
+mod explain;
 mod faults;
 mod first_checks;
 mod generation;

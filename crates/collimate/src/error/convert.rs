@@ -1,5 +1,6 @@
 //! Errors of other crates as those of a command.
 
+use collimate_explain::ExplainError;
 use collimate_gguf::GgufError;
 use collimate_resolve::ResolveError;
 use collimate_rounds::RoundsError;
@@ -38,6 +39,15 @@ impl From<TrainError> for CliError {
             TrainError::Objective(error) => Self::Objective(error),
             TrainError::Backend(error) => Self::Backend(error),
             error => Self::Train(error),
+        }
+    }
+}
+
+impl From<ExplainError> for CliError {
+    fn from(error: ExplainError) -> Self {
+        match error {
+            ExplainError::Train(error) => error.into(),
+            error => Self::usage(error.to_string()),
         }
     }
 }
