@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::commands::{
     backends, completions, data, dial, explain, export, generate, man, merge, objective_values, objectives, plan,
     quickstart_assets, quickstart_task, quickstart_verifier, recipe_keys, report, reward, rounds, sample, schema,
-    score, train,
+    score, train, tune,
 };
 use crate::error::CliError;
 use crate::io::Io;
@@ -44,6 +44,7 @@ pub(crate) enum Command {
     Report(report::Args),
     Dial(dial::Args),
     Explain(explain::Args),
+    Tune(Box<tune::Args>),
     RecipeKeys(recipe_keys::Args),
     Schema(schema::Args),
     QuickstartTask(quickstart_task::Args),
@@ -73,6 +74,7 @@ impl Command {
             Self::Report(args) => args.run(io),
             Self::Dial(args) => args.run(io),
             Self::Explain(args) => args.run(io),
+            Self::Tune(args) => args.run(io),
             Self::RecipeKeys(args) => args.run(io),
             Self::Schema(args) => args.run(io),
             Self::QuickstartTask(args) => args.run(io),

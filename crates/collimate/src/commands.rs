@@ -33,3 +33,4 @@ pub(crate) mod score;
 mod score_condition;
 pub(crate) mod train;
 pub(crate) mod trl_options;
+pub(crate) mod tune;

@@ -53,5 +53,6 @@ mod small_model;
 mod start_adapter;
 mod token_cache;
 mod training;
+mod tune;
 mod turns;
 mod waiting_reference;
