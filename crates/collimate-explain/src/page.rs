@@ -68,7 +68,7 @@ impl Explanation {
                     let [prompt, best] = moved.excerpt.clone();
                     vec![number(moved.score), format!("{:.3}", moved.cosine), moved.location.clone(), prompt, best]
                 };
-                sheet.table(
+                sheet.texts(
                     &["score", "cosine", "file and line", "prompt", "its best response"],
                     &moved.iter().map(row).collect::<Vec<_>>(),
                 );

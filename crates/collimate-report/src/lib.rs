@@ -56,7 +56,7 @@ pub use lengths::{LengthSample, LengthSampler};
 pub use live_page::LivePage;
 pub use metrics::{GroupFigures, GroupOutcome, MetricsReader, MetricsRow, MetricsWriter, StepMetrics, read_metrics};
 pub use numbers::number;
-pub use page::{Chart, PreviewedGroup, PreviewedResponse, ReportInput, Sheet, preview_page, render_report};
+pub use page::{Chart, ChartLine, PreviewedGroup, PreviewedResponse, ReportInput, Sheet, preview_page, render_report};
 pub use pictures::{Gallery, Picture, PictureFile, PictureList};
 pub use rounding::Rounding;
 pub use run_files::{RunFiles, has_resolved_recipe, read_results};

@@ -17,7 +17,7 @@ mod throughput;
 
 pub use preview::{PreviewedGroup, PreviewedResponse, preview_page};
 use serde_json::Value;
-pub use sheet::{Chart, Sheet};
+pub use sheet::{Chart, ChartLine, Sheet};
 
 use crate::history::History;
 use crate::lengths::LengthSample;

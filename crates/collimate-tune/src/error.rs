@@ -19,7 +19,7 @@ pub enum TuneError {
 
     /// Answers could not be drawn or scored.
     #[error(transparent)]
-    Rounds(#[from] RoundsError),
+    Rounds(Box<RoundsError>),
 
     /// A file cannot be written.
     #[error(transparent)]
@@ -63,9 +63,15 @@ impl TuneError {
     }
 }
 
+impl From<RoundsError> for TuneError {
+    fn from(error: RoundsError) -> Self {
+        Self::Rounds(Box::new(error))
+    }
+}
+
 impl From<RewardError> for TuneError {
     fn from(error: RewardError) -> Self {
-        Self::Rounds(error.into())
+        RoundsError::from(error).into()
     }
 }
 

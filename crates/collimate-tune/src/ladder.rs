@@ -5,6 +5,10 @@ use crate::error::TuneError;
 /// The share of the budget that is planned for steps; the rest is for evaluations, checkpoints and reading.
 const STEP_SHARE: f64 = 0.6;
 
+/// The least steps of the first rung, if the run has so many: after one step of a warm-up nothing has been learned, and all
+/// candidates are equal.
+const LEAST_FIRST: usize = 4;
+
 /// The rungs of a successive halving.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ladder {
@@ -35,7 +39,7 @@ impl Ladder {
     /// The longest ladder for a budget in seconds, of at most `total_steps`. `seeds` is how often each finalist is run.
     ///
     /// # Errors
-    /// Not even one step a rung fits into the budget, or the run has too few steps for so many candidates.
+    /// Not even a first rung of four steps fits into the budget, or the run has too few steps for so many candidates.
     pub fn within(
         candidates: usize,
         seeds: usize,
@@ -54,11 +58,12 @@ impl Ladder {
         let affordable = STEP_SHARE * budget / (unit as f64 * step_seconds.max(1e-9));
         // So many steps on the first rung.
         let first = (affordable as usize).min(total_steps / shortest);
-        if first == 0 {
-            let needed = (unit as f64 * step_seconds / STEP_SHARE).ceil();
+        let least = LEAST_FIRST.min(total_steps / shortest);
+        if first < least {
+            let needed = ((unit * least) as f64 * step_seconds / STEP_SHARE).ceil();
             let problem = format!(
-                "{budget:.0} s are too few: {candidates} candidates with one step on the first rung take about {needed:.0} s; \
-                 give more time or fewer --candidates"
+                "{budget:.0} s are too few: {candidates} candidates with {least} steps on the first rung take about \
+                 {needed:.0} s; give more time or fewer --candidates"
             );
             return Err(TuneError::option("--budget", problem));
         }
@@ -98,10 +103,15 @@ mod tests {
     fn a_ladder_fits_its_budget_and_the_run() {
         // 16 of the first rung's steps for the rungs, 8 for the second seeds: 24 steps of 0.5 s, and three fifths of the time.
         let within = |total, budget| Ladder::within(8, 2, total, 0.5, budget);
-        assert_eq!(within(1000, 24.0 * 0.5 / 0.6 * 3.01).expect("a ladder").steps, [3, 6, 12]);
+        assert_eq!(within(1000, 24.0 * 0.5 / 0.6 * 5.01).expect("a ladder").steps, [5, 10, 20]);
         assert_eq!(within(10, 1e6).expect("a ladder").steps, [2, 4, 8]);
         let error = |total, budget| within(total, budget).expect_err("too little").to_string();
-        assert!(error(1000, 5.0).contains("--budget: 5 s are too few: 8 candidates"), "{}", error(1000, 5.0));
+        assert!(
+            error(1000, 5.0)
+                .contains("--budget: 5 s are too few: 8 candidates with 4 steps on the first rung take about 80 s"),
+            "{}",
+            error(1000, 5.0)
+        );
         assert!(error(3, 1e6).contains("--candidates: 8 need a run of 4 steps"), "{}", error(3, 1e6));
     }
 }

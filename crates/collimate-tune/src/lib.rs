@@ -6,6 +6,8 @@
 //! ladder      how many candidates go how far, and what that costs
 //! short_run   one run, from its last checkpoint to the next rung, and its score there
 //! reward      the mean reward of answers drawn to held-out prompts, by the user's program
+//! options     the settings, and whether they can be used
+//! record      what a tuning was begun with, so that it goes on
 //! tuning      the whole: rungs, finalists with several seeds, the choice
 //! outcome     how sure the choice is
 //! page        every run as rows, as a table and as a page; the recipe that is written
@@ -20,8 +22,10 @@
 mod error;
 mod knobs;
 mod ladder;
+mod options;
 mod outcome;
 mod page;
+mod record;
 mod reward;
 mod short_run;
 mod tuning;
@@ -29,7 +33,8 @@ mod tuning;
 pub use error::TuneError;
 pub use knobs::{Candidate, Knob, Range};
 pub use ladder::Ladder;
+pub use options::{TuneOptions, check};
 pub use outcome::{Outcome, Sureness};
 pub use reward::RewardScore;
 pub use short_run::Score;
-pub use tuning::{RunRecord, TuneOptions, Tuned, check, tune};
+pub use tuning::{RunRecord, Tuned, tune};

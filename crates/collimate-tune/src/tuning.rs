@@ -1,50 +1,19 @@
 //! The whole tuning: rungs, finalists with several seeds, the choice.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
-use collimate_files::{FolderLock, read_plain, write_atomically};
-use collimate_objective::registry;
+use collimate_files::FolderLock;
 use collimate_recipe::Recipe;
 use collimate_report::RunInfo;
-use collimate_train::{Observer, PlanOptions, StopFlag, TrainError, check_recipe, plan};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use collimate_train::{Observer, StopFlag, TrainError};
 
 use crate::error::TuneError;
-use crate::knobs::{Candidate, Range, candidates, ranges};
+use crate::knobs::{Candidate, candidates, ranges};
 use crate::ladder::Ladder;
+use crate::options::{TuneOptions, check};
 use crate::outcome::Outcome;
-use crate::reward::RewardScore;
+use crate::record::Record;
 use crate::short_run::{Score, advance, curve, short};
-
-/// What a tuning was begun with, and the time it has taken.
-const RECORD: &str = "tune.json";
-/// The largest such file, in bytes.
-const MAX_RECORD_BYTES: u64 = 16 << 20;
-/// Most candidates.
-const MOST_CANDIDATES: usize = 256;
-
-/// The settings of a tuning.
-#[derive(Debug)]
-pub struct TuneOptions {
-    /// The recipe; its `seed` is that of the candidates too.
-    pub recipe: Recipe,
-    /// Folder of the runs.
-    pub folder: PathBuf,
-    /// Seconds that it may take. A run that has begun is taken to its rung.
-    pub budget: f64,
-    /// Number of candidates, at least 2, the recipe's own setting among them.
-    pub candidates: usize,
-    /// Seeds with which each finalist is run, at least 1.
-    pub seeds: usize,
-    /// Ranges of what is varied, in place of a factor of five either way.
-    pub ranges: Vec<Range>,
-    /// Scores sampled answers; without it the accuracy on held-out data is the score.
-    pub reward: Option<RewardScore>,
-    /// Whether to go on with what is in the folder.
-    pub resume: bool,
-}
 
 /// A short run.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,39 +51,6 @@ pub struct Tuned {
     pub seconds: f64,
     /// Whether the score is the reward of sampled answers.
     pub by_reward: bool,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Record {
-    settings: Value,
-    recipe_steps: usize,
-    total_steps: usize,
-    seconds: f64,
-}
-
-/// Checks what needs no model in memory.
-///
-/// # Errors
-/// A number out of range, a range that the objective lacks, no held-out data, or a recipe that cannot be run.
-pub fn check(options: &TuneOptions) -> Result<(), TuneError> {
-    let TuneOptions { recipe, candidates, seeds, budget, .. } = options;
-    if !(2..=MOST_CANDIDATES).contains(candidates) {
-        return Err(TuneError::option("--candidates", format!("must be from 2 to {MOST_CANDIDATES}")));
-    }
-    if *seeds == 0 || !(budget.is_finite() && *budget > 0.0) {
-        return Err(TuneError::option(if *seeds == 0 { "--seeds" } else { "--budget" }, "must be above 0"));
-    }
-    registry::build(&recipe.objective.name, &recipe.objective.params).map_err(TrainError::from)?;
-    if recipe.eval_data.is_none() && recipe.eval_fraction <= 0.0 {
-        let message = "must be above 0, or eval_data given: candidates are compared on held-out data".to_owned();
-        return Err(TrainError::RecipeValue { key: "eval_fraction", message }.into());
-    }
-    ranges(recipe, &options.ranges)?;
-    if options.folder.join(RECORD).exists() && !options.resume {
-        let problem = format!("{} holds a tuning already: give --resume to go on with it", options.folder.display());
-        return Err(TuneError::option("--work", problem));
-    }
-    Ok(check_recipe(recipe)?)
 }
 
 /// Runs what is not done yet, and chooses.
@@ -156,46 +92,6 @@ pub fn tune(options: &TuneOptions, stop: &StopFlag, observer: &mut dyn Observer)
     })
 }
 
-impl Record {
-    /// Reads what a tuning was begun with, or measures a few steps and plans one.
-    fn open(options: &TuneOptions, observer: &mut dyn Observer) -> Result<Self, TuneError> {
-        let path = options.folder.join(RECORD);
-        let settings = options.settings()?;
-        if path.exists() {
-            let text = read_plain(&path, MAX_RECORD_BYTES).map_err(TuneError::read(&path))?;
-            let damaged = |error: serde_json::Error| TuneError::read(&path)(std::io::Error::other(error));
-            let record: Self = serde_json::from_str(&text).map_err(damaged)?;
-            if record.settings != settings {
-                let problem = "the recipe, --candidates, --seeds, --range or the program differ from those that the tuning in the \
-                               folder was begun with; choose another --work";
-                return Err(TuneError::option("--resume", problem));
-            }
-            return Ok(record);
-        }
-        let planned = plan(&options.recipe, &PlanOptions { measure: true, num_responses: 1, ranks: 1 }, observer)?;
-        let recipe_steps = planned.steps.total.unwrap_or(0);
-        let step_seconds = planned.time.map_or(0.0, |time| time.step_seconds);
-        let ladder = Ladder::within(options.candidates, options.seeds, recipe_steps, step_seconds, options.budget)?;
-        Ok(Self { settings, recipe_steps, total_steps: ladder.total_steps(), seconds: 0.0 })
-    }
-}
-
-impl TuneOptions {
-    /// What results depend on, to compare with when a tuning goes on. The budget may change.
-    fn settings(&self) -> Result<Value, TuneError> {
-        let recipe = self.recipe.resolved_yaml().map_err(TrainError::from)?;
-        let ranges = ranges(&self.recipe, &self.ranges)?;
-        let ranges: Vec<_> = ranges.iter().map(|range| json!([range.knob.name(), range.low, range.high])).collect();
-        let reward = self.reward.as_ref().map(|reward| {
-            let program = format!("{:?}", reward.program.command);
-            json!([program, reward.prompts, reward.num_responses, reward.max_new_tokens])
-        });
-        Ok(json!({
-            "recipe": recipe, "candidates": self.candidates, "seeds": self.seeds, "ranges": ranges, "reward": reward,
-        }))
-    }
-}
-
 /// A tuning under way.
 struct Tuning<'a> {
     options: &'a TuneOptions,
@@ -221,11 +117,7 @@ impl Tuning<'_> {
 
     /// Writes the time that was used so far.
     fn save(&self) -> Result<(), TuneError> {
-        let Record { settings, recipe_steps, total_steps, .. } = &self.record;
-        let record = json!({
-            "settings": settings, "recipe_steps": recipe_steps, "total_steps": total_steps, "seconds": self.seconds(),
-        });
-        Ok(write_atomically(&self.options.folder.join(RECORD), format!("{record:#}\n").as_bytes())?)
+        self.record.write(&self.options.folder, self.seconds())
     }
 
     fn describe(&self) -> String {

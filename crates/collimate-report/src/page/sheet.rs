@@ -10,6 +10,9 @@ pub struct Sheet {
     body: String,
 }
 
+/// A line of a chart: its name, and points (x, y) by increasing x. Points that are not finite are left out.
+pub type ChartLine = (String, Vec<(f64, f64)>);
+
 /// A chart of a sheet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chart {
@@ -19,8 +22,8 @@ pub struct Chart {
     pub about: String,
     /// Labels of the horizontal and the vertical axis.
     pub axes: [String; 2],
-    /// Its lines: a name, and points by increasing x, all finite.
-    pub lines: Vec<(String, Vec<(f64, f64)>)>,
+    /// Its lines.
+    pub lines: Vec<ChartLine>,
 }
 
 impl Sheet {
@@ -51,11 +54,14 @@ impl Sheet {
         self.body += &format!("<p class=\"alarm\" role=\"alert\"><strong>Warning</strong>: {}.</p>", escape(text));
     }
 
-    /// Adds a table with this head.
+    /// Adds a table of figures with this head, whose cells are not broken into lines.
     pub fn table(&mut self, head: &[&str], rows: &[Vec<String>]) {
-        let rows = rows.iter().map(|row| cells("td", row.iter().map(String::as_str)));
-        let rows = cells("th", head.iter().copied()) + &rows.collect::<String>();
-        self.body += &table("figures", &rows);
+        self.body += &table("figures", &in_rows(head, rows));
+    }
+
+    /// Adds a table with texts.
+    pub fn texts(&mut self, head: &[&str], rows: &[Vec<String>]) {
+        self.body += &table("", &in_rows(head, rows));
     }
 
     /// Adds charts side by side, those that have a point.
@@ -84,9 +90,14 @@ impl Sheet {
     }
 }
 
+fn in_rows(head: &[&str], rows: &[Vec<String>]) -> String {
+    let rows = rows.iter().map(|row| cells("td", row.iter().map(String::as_str)));
+    cells("th", head.iter().copied()) + &rows.collect::<String>()
+}
+
 impl Chart {
     fn render(&self) -> Option<String> {
-        let line = |(color, (name, points)): (usize, &(String, Vec<(f64, f64)>))| {
+        let line = |(color, (name, points)): (usize, &ChartLine)| {
             let finite = points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite());
             Series::curve(name, color, finite.collect())
         };

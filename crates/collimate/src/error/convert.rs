@@ -57,7 +57,7 @@ impl From<TuneError> for CliError {
     fn from(error: TuneError) -> Self {
         match error {
             TuneError::Train(error) => error.into(),
-            TuneError::Rounds(error) => error.into(),
+            TuneError::Rounds(error) => (*error).into(),
             TuneError::Write(error) => Self::Write(error),
             TuneError::Read { path, source } => Self::Read { path, source },
             error => Self::usage(error.to_string()),
