@@ -39,6 +39,7 @@ mod names;
 mod read;
 mod resolved;
 mod stacked;
+mod strength;
 
 pub use adapter::Adapter;
 pub use config::{LoraConfig, LoraTargets};
@@ -48,3 +49,4 @@ pub use matching::{ByPattern, LayerChoice, ModuleNames, ModulePattern};
 pub use merge::{merged_tensor, row_lengths};
 pub use merge_files::{MergeOptions, MergeSummary, StagedMerge, merge_adapter, stage_merge};
 pub use names::AdapterPart;
+pub use strength::times_strength;

@@ -9,6 +9,7 @@
 //! bar       draws the line on a terminal
 //! lines     writes it where nothing can be redrawn
 //! log_file  writes lines with their time to a file
+//! summary   what a finished run came to, in lines
 //! wrap      breaks lines between words
 //! format    sizes, counts, rates and times for people
 //! ```
@@ -36,6 +37,7 @@ mod log_file;
 mod pace;
 mod rank_share;
 mod stages;
+mod summary;
 mod wrap;
 
 use collimate_report::MetricsRow;
@@ -48,6 +50,7 @@ pub use log_file::LogFile;
 pub use pace::{Agenda, Pace};
 pub use rank_share::{RankShare, add_speed, straggler};
 pub use stages::resident_bytes;
+pub use summary::{SavedBest, TrainSummary};
 pub use wrap::{terminal_width, wrap};
 
 /// Receives a run's progress: a terminal, a log, a test.

@@ -55,7 +55,10 @@ pub use history::History;
 pub use lengths::{LengthSample, LengthSampler};
 pub use live_page::LivePage;
 pub use metrics::{GroupFigures, GroupOutcome, MetricsReader, MetricsRow, MetricsWriter, StepMetrics, read_metrics};
-pub use page::{PreviewedGroup, PreviewedResponse, ReportInput, live_page, preview_page, render_report};
+pub use numbers::number;
+pub use page::{
+    Chart, ChartLine, PreviewedGroup, PreviewedResponse, ReportInput, Sheet, live_page, preview_page, render_report,
+};
 pub use pictures::{Gallery, Picture, PictureFile, PictureList};
 pub use rounding::Rounding;
 pub use run_files::{RunFiles, has_resolved_recipe, read_results};

@@ -4,7 +4,7 @@ use collimate_data::noun_for;
 use serde_json::Value;
 
 /// A figure with about four significant digits.
-pub(crate) fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     let size = value.abs();
     if size < 1e-12 {
         "0".to_owned()

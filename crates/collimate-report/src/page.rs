@@ -11,6 +11,7 @@ mod pictures;
 mod preview;
 mod run;
 mod series;
+mod sheet;
 #[cfg(test)]
 mod tests;
 mod throughput;
@@ -18,6 +19,7 @@ mod throughput;
 pub use live::live_page;
 pub use preview::{PreviewedGroup, PreviewedResponse, preview_page};
 use serde_json::Value;
+pub use sheet::{Chart, ChartLine, Sheet};
 
 use crate::history::History;
 use crate::lengths::LengthSample;

@@ -210,7 +210,8 @@ pub(crate) fn load_optimizer<B: FusedOps>(
     Ok(())
 }
 
-fn host<B: Backend>(tensor: &Tensor<B, 2>) -> HostTensor {
+/// A tensor's numbers, in float32.
+pub(crate) fn host<B: Backend>(tensor: &Tensor<B, 2>) -> HostTensor {
     let shape = tensor.dims().to_vec();
     HostTensor { shape, data: tensor.to_data().iter::<f32>().collect() }
 }

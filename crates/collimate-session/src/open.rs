@@ -229,6 +229,7 @@ impl BackendJob for CheckedSession {
             base,
             notes,
             unrounded: Vec::new(),
+            trained_factors: None,
             sharded: None,
         }))
     }

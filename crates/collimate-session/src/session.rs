@@ -15,9 +15,11 @@ use collimate_weights::StorageDtype;
 
 use crate::error::SessionError;
 use crate::files::{self, BaseModel};
+use crate::gradient::HostGradient;
 use crate::optimizer::{AdamW, UpdateOptions, UpdateStats};
 use crate::outline::ModelSummary;
-use crate::sharded::{self, Among, Sharded};
+use crate::sharded::{self, Sharded};
+use crate::strength::{self, TrainedFactors};
 
 /// A model with its optimizer on one device of one backend.
 pub trait Session {
@@ -70,6 +72,16 @@ pub trait Session {
     /// # Errors
     /// Inputs of blocks cannot be brought back.
     fn backward(&mut self, coefficients: &[Vec<Vec<f64>>]) -> Result<(), SessionError>;
+
+    /// Moves the accumulated gradient out, to the host.
+    fn take_gradient(&mut self) -> HostGradient;
+
+    /// Computes from now on with an adapter of so many times the strength it was trained to: 0 is the model without it, 1 the
+    /// trained one to the bit.
+    ///
+    /// # Errors
+    /// There is no adapter, or one of which [`LoraConfig::no_strength`](collimate_peft::LoraConfig::no_strength) says why.
+    fn set_adapter_strength(&mut self, strength: f64) -> Result<(), SessionError>;
 
     /// Clips the accumulated gradient, updates the parameters with it, and clears it. Among several ranks, whose gradients
     /// are added up, all of them call it.
@@ -134,6 +146,8 @@ pub(crate) struct BackendSession<B: FusedOps> {
     pub(crate) notes: Vec<String>,
     /// Parameters as they were before [`Session::round`].
     pub(crate) unrounded: Vec<(usize, Tensor<B, 2>)>,
+    /// The factors B of the adapter as they were trained, once its strength was set.
+    pub(crate) trained_factors: Option<TrainedFactors>,
     /// Among several ranks, from the first update or checkpoint on.
     pub(crate) sharded: Option<Sharded>,
 }
@@ -199,6 +213,14 @@ impl<B: FusedOps> Session for BackendSession<B> {
     fn backward(&mut self, coefficients: &[Vec<Vec<f64>>]) -> Result<(), SessionError> {
         let Some(tape) = self.tape.take() else { return Ok(()) };
         Ok(B::run_pass(|| self.model.backward_all(tape, coefficients))?)
+    }
+
+    fn take_gradient(&mut self) -> HostGradient {
+        B::run_pass(|| HostGradient::take(&mut self.model))
+    }
+
+    fn set_adapter_strength(&mut self, strength: f64) -> Result<(), SessionError> {
+        strength::set(&mut self.model, &mut self.trained_factors, strength)
     }
 
     fn update(&mut self, options: &UpdateOptions, world: &dyn Collective) -> Result<UpdateStats, SessionError> {
@@ -267,22 +289,6 @@ impl<B: FusedOps> Session for BackendSession<B> {
         match world.size() {
             1 => files::load_optimizer(&self.model, &mut self.optimizer, dir),
             _ => self.among(world).load(dir),
-        }
-    }
-}
-
-impl<B: FusedOps> BackendSession<B> {
-    /// The parts that work among ranks.
-    fn among<'a>(&'a mut self, world: &'a dyn Collective) -> Among<'a, B> {
-        let sharded = self.sharded.get_or_insert_with(|| Sharded::new(&self.model, world.size()));
-        Among { model: &mut self.model, optimizer: &mut self.optimizer, sharded, world }
-    }
-
-    fn add_load(&mut self, more: Option<&RouterLoad>) {
-        match (&mut self.router_load, more) {
-            (Some(load), Some(more)) => load.add(more),
-            (load @ None, more) => *load = more.cloned(),
-            (Some(_), None) => {}
         }
     }
 }

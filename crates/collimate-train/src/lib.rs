@@ -34,7 +34,9 @@ mod trainer;
 pub use collimate_checkpoint::read_trainer_state;
 pub use collimate_collective::{Solo, StopFlag};
 pub use collimate_kernels::run_passes_on_the_main_thread;
-pub use collimate_progress::{self as progress, Observer, format_bytes, format_count, format_seconds};
+pub use collimate_progress::{
+    self as progress, Observer, SavedBest, TrainSummary, format_bytes, format_count, format_seconds,
+};
 pub use collimate_resolve::LoadedRecipe;
 #[doc(hidden)]
 pub use collimate_session::OVERHEAD;
@@ -50,7 +52,7 @@ pub use packs::InputsIn;
 pub use prepare::{load_options, prepare, tokenizer_changes};
 pub use reference::hash_of_starts;
 pub use trainer::{
-    Plan, PlanOptions, PlannedData, PlannedInputs, PlannedMemory, PlannedModel, PlannedRanks, PlannedSteps,
-    PlannedTime, SavedBest, TokenBasis, TrainSummary, check_folder, check_recipe, plan, train, train_among, train_in,
-    write_documents,
+    FinishedRun, Part, Plan, PlanOptions, PlannedData, PlannedInputs, PlannedMemory, PlannedModel, PlannedRanks,
+    PlannedSteps, PlannedTime, TokenBasis, check_folder, check_recipe, plan, train, train_among, train_in,
+    with_finished, write_documents,
 };

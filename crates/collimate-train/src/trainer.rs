@@ -5,6 +5,7 @@ mod books;
 mod check;
 mod evaluate;
 mod finish;
+mod finished;
 mod folder;
 mod held;
 mod nonfinite;
@@ -24,13 +25,12 @@ mod step;
 mod steps;
 mod summary;
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use collimate_collective::{Collective, StopFlag};
 use collimate_files::FolderLock;
 use collimate_recipe::Recipe;
-use collimate_report::{LengthSample, MetricsRow, Rounding};
+use collimate_report::LengthSample;
 
 use crate::control::{RunContext, RunControl};
 use crate::dataset::DataSet;
@@ -39,7 +39,7 @@ use crate::reference::Origins;
 use books::Books;
 use check::{Checked, check};
 use collimate_checkpoint::Checkpoint;
-use collimate_progress::Observer;
+use collimate_progress::{Observer, TrainSummary};
 use collimate_session::{CheckedSession, share_of_machine};
 use finish::finish;
 use open::{Opened, open};
@@ -52,49 +52,14 @@ use start::Start;
 use steps::{Finished, take_all_steps};
 use summary::start_lines;
 
-pub use best::SavedBest;
 pub use check::check_recipe;
 pub use finish::write_documents;
+pub use finished::{FinishedRun, Part, with_finished};
 pub use folder::check_folder;
 pub use plan::{
     Plan, PlanOptions, PlannedData, PlannedInputs, PlannedMemory, PlannedModel, PlannedRanks, PlannedSteps,
     PlannedTime, TokenBasis, plan,
 };
-
-/// The outcome of a finished run.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TrainSummary {
-    /// Folder with the final model or adapter, metrics, card and report.
-    pub output_dir: PathBuf,
-    /// Optimizer steps of the run.
-    pub num_steps: usize,
-    /// Prompts in the training data.
-    pub num_groups: usize,
-    /// BLAKE3 of the base model's weights and settings, in hexadecimal; `None` if the base could not be read.
-    pub base_hash: Option<String>,
-    /// The first recorded step's figures.
-    pub first: Option<MetricsRow>,
-    /// The last step's figures.
-    pub last: Option<MetricsRow>,
-    /// Evaluations on held-out data at the start and at the end.
-    pub evaluations: Vec<MetricsRow>,
-    /// The best evaluation, if its weights are saved.
-    pub best: Option<SavedBest>,
-    /// Steps skipped because a figure was not finite.
-    pub num_skipped_steps: usize,
-    /// What rounding the weights to their storage dtype takes of what was learned; `None` if they are not rounded.
-    pub rounding: Option<Rounding>,
-    /// The last warning that the chosen responses lose likelihood, if any.
-    pub chosen_alarm: Option<String>,
-    /// What went wrong with the training, and what might help: it learned nothing, or did harm.
-    pub verdict: Option<String>,
-    /// Wall-clock time without that of sample answers.
-    pub seconds: f64,
-    /// Time of the sample answers.
-    pub sample_seconds: f64,
-    /// The most memory that each of several ranks held after a step, in bytes.
-    pub rank_memory: Vec<u64>,
-}
 
 /// Trains as the recipe says, from the start or from the newest intact checkpoint of the output folder.
 ///

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    backends, completions, data, export, generate, man, merge, objective_values, objectives, plan, quickstart_assets,
-    quickstart_task, quickstart_verifier, recipe_keys, report, reward, rounds, sample, schema, score, train, watch,
+    backends, completions, data, dial, explain, export, generate, man, merge, objective_values, objectives, plan,
+    quickstart_assets, quickstart_task, quickstart_verifier, recipe_keys, report, reward, rounds, sample, schema,
+    score, train, tune, watch,
 };
 use crate::error::CliError;
 use crate::io::Io;
@@ -42,6 +43,9 @@ pub(crate) enum Command {
     Export(export::Args),
     Report(report::Args),
     Watch(watch::Args),
+    Dial(dial::Args),
+    Explain(explain::Args),
+    Tune(Box<tune::Args>),
     RecipeKeys(recipe_keys::Args),
     Schema(schema::Args),
     QuickstartTask(quickstart_task::Args),
@@ -70,6 +74,9 @@ impl Command {
             Self::Export(args) => args.run(io),
             Self::Report(args) => args.run(io),
             Self::Watch(args) => args.run(io),
+            Self::Dial(args) => args.run(io),
+            Self::Explain(args) => args.run(io),
+            Self::Tune(args) => args.run(io),
             Self::RecipeKeys(args) => args.run(io),
             Self::Schema(args) => args.run(io),
             Self::QuickstartTask(args) => args.run(io),

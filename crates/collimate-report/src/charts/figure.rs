@@ -22,6 +22,8 @@ pub(crate) enum Marks {
     Lines,
     /// A line over steps, on a logarithmic axis: short and long runs are both legible.
     LinesOverLogSteps,
+    /// A line over any quantity, with a dot at each of its points.
+    Curves,
     /// A dot for each pair.
     Dots,
 }
@@ -48,6 +50,7 @@ impl Figure {
         let x = match self.marks {
             Marks::Lines => Axis::whole(xs, across),
             Marks::LinesOverLogSteps => Axis::log_from_zero(xs, across),
+            Marks::Curves => Axis::linear(xs, across),
             Marks::Dots => Axis::linear(xs, across).with_margin(),
         };
         let y = Axis::linear(points().map(|point| point.1), Span { from: HEIGHT - BOTTOM, to: TOP }).with_margin();

@@ -38,6 +38,8 @@ pub(crate) struct Series {
     across: Option<(f64, f64)>,
     /// The last y of the line to read, before points were averaged.
     last: Option<f64>,
+    /// Whether x is a step, and so a whole number.
+    is_whole: bool,
 }
 
 impl Series {
@@ -47,7 +49,12 @@ impl Series {
             |ends: Option<(f64, f64)>, x: f64| Some(ends.map_or((x, x), |(low, high)| (low.min(x), high.max(x))));
         let across = points.iter().map(|point| point.0).fold(None, grow);
         let last = points.last().map(|point| point.1);
-        Self { name: name.to_owned(), color, points, smooth: Vec::new(), across, last }
+        Self { name: name.to_owned(), color, points, smooth: Vec::new(), across, last, is_whole: true }
+    }
+
+    /// A line over another quantity than steps, with few points.
+    pub(crate) fn curve(name: &str, color: usize, points: Vec<(f64, f64)>) -> Self {
+        Self { is_whole: false, ..Self::dots(name, color, points) }
     }
 
     /// A line. Only what is drawn of it is kept.
@@ -131,7 +138,7 @@ impl Series {
         let (class, name) = (self.classes(), escape(&self.name));
         let joined = |values: &mut dyn Iterator<Item = f64>| values.map(number).collect::<Vec<_>>().join(" ");
         // Steps are whole; a point of a thinned line is named by the one nearest to its middle.
-        let xs = joined(&mut points.iter().map(|point| point.0.round()));
+        let xs = joined(&mut points.iter().map(|point| if self.is_whole { point.0.round() } else { point.0 }));
         let ys = joined(&mut points.iter().map(|point| point.1));
         let _ = write!(svg, "<g class=\"series {class}\" data-name=\"{name}\" data-x=\"{xs}\" data-y=\"{ys}\"");
         if self.is_smoothed() {

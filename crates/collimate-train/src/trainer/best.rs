@@ -1,20 +1,12 @@
 //! The weights of the best evaluation, at the end of a run.
 
 use collimate_checkpoint::{BestEvaluation, TrainerState, after_step};
+use collimate_progress::SavedBest;
 use collimate_recipe::Recipe;
 use collimate_session::Session;
 
 use crate::control::RunContext;
 use crate::error::TrainError;
-
-/// The evaluation whose weights are saved.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SavedBest {
-    /// Optimizer steps finished before it.
-    pub step: usize,
-    /// What to say of it.
-    pub line: String,
-}
 
 /// Brings back the weights of the best evaluation, if the recipe asks for them.
 ///

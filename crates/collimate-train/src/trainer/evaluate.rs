@@ -15,8 +15,8 @@ use collimate_checkpoint::TrainerState;
 use collimate_session::Session;
 
 /// What is kept of the groups that were evaluated: a few numbers, however many there are.
-struct Figures {
-    groups: GroupFigures,
+pub(super) struct Figures {
+    pub(super) groups: GroupFigures,
     lengths: LengthSampler,
     loss_sum: f64,
     num_groups: usize,
@@ -33,7 +33,7 @@ impl Figures {
         }
     }
 
-    fn mean_loss(&self) -> f64 {
+    pub(super) fn mean_loss(&self) -> f64 {
         self.loss_sum / self.num_groups as f64
     }
 }
@@ -47,16 +47,37 @@ impl Run<'_> {
         state: &TrainerState,
         context: &mut RunContext<'_>,
     ) -> Result<Option<MetricsRow>, TrainError> {
+        let Some(figures) = self.measure(session, true, state.global_step, context)? else { return Ok(None) };
+        let row = evaluation_row(state.global_step, state.epoch, figures.mean_loss(), &figures.groups);
+        // Written before the row is recorded: a resumed run skips an evaluation that has a row.
+        let lengths = figures.lengths.finish();
+        if context.ranks.is_first() {
+            lengths.write(&self.recipe.output_dir)?;
+        }
+        context.observer.step(&row);
+        context.observer.finish();
+        Ok(Some(row))
+    }
+
+    /// The figures of the model after `step` steps on all held-out groups, without its adapter unless `adapters`; as
+    /// [`Run::evaluate`], but nothing is written, and the stage goes on.
+    pub(super) fn measure(
+        &self,
+        session: &mut dyn Session,
+        adapters: bool,
+        step: usize,
+        context: &mut RunContext<'_>,
+    ) -> Result<Option<Figures>, TrainError> {
         let Some(held_out) = &self.held_out else { return Ok(None) };
         context.observer.stage("evaluation", Some(held_out.len() as u64));
         let ranks = context.ranks.clone();
         let mut scorer = BatchScorer { session, budget: &self.budget, stop: ranks.stop_alone() };
-        let score = &mut |groups: &[TokenizedGroup]| scorer.score(groups, true, None);
+        let score = &mut |groups: &[TokenizedGroup]| scorer.score(groups, adapters, None);
         let mut evaluation = StreamedEvaluation::new(self.objective);
         let rejected = |error| held_out.at_group(error, |index| index);
         let mut figures = Figures {
             groups: GroupFigures::new(self.recipe.objective.alpha()),
-            lengths: LengthSample::of_evaluation(state.global_step, held_out.totals().num_responses),
+            lengths: LengthSample::of_evaluation(step, held_out.totals().num_responses),
             loss_sum: 0.0,
             num_groups: 0,
         };
@@ -91,14 +112,6 @@ impl Run<'_> {
             }
         }
         figures.add(evaluation.finish().map_err(rejected)?);
-        let row = evaluation_row(state.global_step, state.epoch, figures.mean_loss(), &figures.groups);
-        // Written before the row is recorded: a resumed run skips an evaluation that has a row.
-        let lengths = figures.lengths.finish();
-        if ranks.is_first() {
-            lengths.write(&self.recipe.output_dir)?;
-        }
-        context.observer.step(&row);
-        context.observer.finish();
-        Ok(Some(row))
+        Ok(Some(figures))
     }
 }

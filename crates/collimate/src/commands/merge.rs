@@ -1,10 +1,10 @@
 //! `collimate merge`: merges an adapter into its model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use collimate_files::ShardSize;
 use collimate_hf::name_ends;
-use collimate_peft::{MergeOptions, stage_merge};
+use collimate_peft::{MergeOptions, StagedMerge, stage_merge};
 use collimate_text::TextTokenizer;
 use collimate_weights::StorageDtype;
 
@@ -44,13 +44,19 @@ impl Args {
         let options = MergeOptions { dtype, max_shard_size: self.max_shard_size };
         let (model, adapter) = (model_folder(&self.model, io)?, adapter_folder(&self.adapter, io)?);
         let merged = stage_merge(&model, &adapter, &self.output, options)?;
-        // An adapter of another program may not say where the turns end that it was trained on. A model without a readable
-        // tokenizer keeps what its files name.
-        if let Ok(tokenizer) = TextTokenizer::from_model_dir(merged.folder()) {
-            name_ends(merged.folder(), &model, tokenizer.turn_ends().ids())?;
-        }
-        let summary = merged.commit()?;
-        summary.notes.iter().for_each(|note| io.note(format_args!("warning: {note}")));
+        commit(merged, &model, io)?;
         io.line(format_args!("{}", self.output.display()))
     }
+}
+
+/// Names the ends of turns in a merged model, and puts it into its place.
+pub(super) fn commit(merged: StagedMerge, model: &Path, io: &mut Io<'_>) -> Result<(), CliError> {
+    // An adapter of another program may not say where the turns end that it was trained on. A model without a readable
+    // tokenizer keeps what its files name.
+    if let Ok(tokenizer) = TextTokenizer::from_model_dir(merged.folder()) {
+        name_ends(merged.folder(), model, tokenizer.turn_ends().ids())?;
+    }
+    let summary = merged.commit()?;
+    summary.notes.iter().for_each(|note| io.note(format_args!("warning: {note}")));
+    Ok(())
 }

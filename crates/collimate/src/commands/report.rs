@@ -64,7 +64,8 @@ fn is_page(path: &Path) -> bool {
     read.is_ok() && start.starts_with("<!doctype html>") && start.contains("Content-Security-Policy")
 }
 
-fn check(dir: &Path) -> Result<(), CliError> {
+/// Checks that a folder is that of a run.
+pub(super) fn check(dir: &Path) -> Result<(), CliError> {
     match ["metrics.jsonl", "recipe.yaml"].into_iter().find(|name| !dir.join(name).is_file()) {
         None => Ok(()),
         Some(name) => Err(CliError::Usage {

@@ -49,6 +49,13 @@ pub(crate) struct ProgramOptions {
     /// and > are plain text
     #[arg(long, value_name = "'PROGRAM ARGS'")]
     command: String,
+    #[command(flatten)]
+    manner: ProgramManner,
+}
+
+/// How to run a reward program.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ProgramManner {
     /// Run the command with the system's shell (sh -c, on Windows cmd /C)
     #[arg(long)]
     shell: bool,
@@ -67,7 +74,20 @@ pub(crate) struct ProgramOptions {
 
 impl ProgramOptions {
     pub(crate) fn resolve(&self) -> Result<RewardOptions, CliError> {
-        let command = ProgramCommand::new(&self.command, self.shell);
+        self.manner.resolve(&self.command)
+    }
+
+    /// The settings that rewards depend on, to compare runs.
+    pub(crate) fn text(&self) -> String {
+        let shell = if self.manner.shell { " (shell)" } else { "" };
+        format!("{}{shell}, on failure {:?}", self.command, self.manner.on_failure)
+    }
+}
+
+impl ProgramManner {
+    /// Checks the options for this command.
+    pub(crate) fn resolve(&self, command: &str) -> Result<RewardOptions, CliError> {
+        let command = ProgramCommand::new(command, self.shell);
         let command = command.map_err(|problem| CliError::usage(format!("--command {problem}")))?;
         command.check()?;
         if self.workers == 0 {
@@ -82,12 +102,6 @@ impl ProgramOptions {
             None => None,
         };
         Ok(RewardOptions { command, workers: self.workers, timeout, on_failure: self.on_failure })
-    }
-
-    /// The settings that rewards depend on, to compare runs.
-    pub(crate) fn text(&self) -> String {
-        let shell = if self.shell { " (shell)" } else { "" };
-        format!("{}{shell}, on failure {:?}", self.command, self.on_failure)
     }
 }
 

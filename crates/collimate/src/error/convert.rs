@@ -1,9 +1,11 @@
 //! Errors of other crates as those of a command.
 
+use collimate_explain::ExplainError;
 use collimate_gguf::GgufError;
 use collimate_resolve::ResolveError;
 use collimate_rounds::RoundsError;
 use collimate_train::{SessionError, TrainError};
+use collimate_tune::TuneError;
 
 use super::CliError;
 
@@ -38,6 +40,27 @@ impl From<TrainError> for CliError {
             TrainError::Objective(error) => Self::Objective(error),
             TrainError::Backend(error) => Self::Backend(error),
             error => Self::Train(error),
+        }
+    }
+}
+
+impl From<ExplainError> for CliError {
+    fn from(error: ExplainError) -> Self {
+        match error {
+            ExplainError::Train(error) => error.into(),
+            error => Self::usage(error.to_string()),
+        }
+    }
+}
+
+impl From<TuneError> for CliError {
+    fn from(error: TuneError) -> Self {
+        match error {
+            TuneError::Train(error) => error.into(),
+            TuneError::Rounds(error) => (*error).into(),
+            TuneError::Write(error) => Self::Write(error),
+            TuneError::Read { path, source } => Self::Read { path, source },
+            error => Self::usage(error.to_string()),
         }
     }
 }
