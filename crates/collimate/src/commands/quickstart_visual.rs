@@ -3,6 +3,7 @@
 use collimate_objective::registry;
 use collimate_pictures::pipeline::{self, GRID};
 
+use super::watch::Serve;
 use crate::error::CliError;
 use crate::io::Io;
 
@@ -28,6 +29,7 @@ pub(super) struct Quickstart {
     /// Whether a folder was named.
     pub(super) has_output: bool,
     pub(super) quiet: bool,
+    pub(super) serve: Serve,
 }
 
 impl Quickstart {
@@ -46,6 +48,7 @@ impl Quickstart {
             recipe.output_dir = pipeline::free_folder(&name);
         }
         io.log_to(recipe.log_file.as_deref())?;
+        let _page = self.serve.begin(&recipe.output_dir, io)?;
         let summary = {
             let signals = io.signals.clone();
             let mut observer = io.observer(self.quiet);

@@ -226,7 +226,8 @@ impl Args {
         if self.quickstart == Task::Visual {
             let (settings, has_output) = (self.overrides(), self.output().is_some());
             let num_pictures = self.quickstart_pictures;
-            return quickstart_visual::Quickstart { settings, num_pictures, has_output, quiet: self.quiet }.run(io);
+            let (quiet, serve) = (self.quiet, self.serve);
+            return quickstart_visual::Quickstart { settings, num_pictures, has_output, quiet, serve }.run(io);
         }
         let count = self.quickstart_problems;
         if self.quickstart == Task::Images {
