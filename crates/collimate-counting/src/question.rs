@@ -13,16 +13,18 @@ const ITEMS: [usize; 2] = [3, 9];
 /// Share of a picture's shapes that are what is asked for, and that share its kind in any color.
 const SHARES: [f64; 2] = [0.35, 0.3];
 /// Shares of the questions that name a color alone, a kind alone, and neither.
-const PARTIAL: [f64; 3] = [0.15, 0.15, 0.1];
+const PARTIAL: [f64; 3] = [0.6, 0.1, 0.1];
 
+/// Credits are counted in twentieths, so that every score is the number nearest to its decimals.
+const WHOLE: f64 = 20.0;
 /// Credit for the right number.
-const ANSWER: f64 = 0.6;
-/// Credit for the right numbers of the rows.
-const ROWS: f64 = 0.2;
+const ANSWER: usize = 12;
+/// Credit for each row's right number.
+const ROW: usize = 1;
 /// Credit for rows that add up to the answer.
-const SUM: f64 = 0.1;
+const SUM: usize = 2;
 /// Credit for the form.
-const FORM: f64 = 0.1;
+const FORM: usize = 2;
 
 /// Training or held out. No arrangement of shapes is in both, whatever the seeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,9 +80,9 @@ impl CountingQuestion {
         written(self.rows())
     }
 
-    /// The numbers of the rows as who overlooks the color counts them, if the question names both kind and color.
+    /// The numbers of the rows as who overlooks the color counts them, if the question names one.
     pub(crate) fn overlooking_color(&self) -> Option<[usize; CELLS]> {
-        self.kind.filter(|_| self.color.is_some()).map(|kind| self.scene.count(Some(kind), None))
+        self.color.map(|_| self.scene.count(self.kind, None))
     }
 
     /// Scores a response in [0, 1]; the worked answer gets 1, an empty response 0.
@@ -95,15 +97,14 @@ impl CountingQuestion {
     /// A wrong number scores at most 0.4. White space around the response does not matter.
     pub fn score(&self, response: &str) -> f64 {
         let Some(parsed) = Parsed::new(response) else { return 0.0 };
-        let answered = if parsed.answer == self.answer() { ANSWER } else { 0.0 };
         let right = parsed.rows.iter().zip(self.rows()).filter(|(found, row)| **found == Some(*row)).count();
         let rows: Option<Vec<usize>> = parsed.rows.iter().copied().collect();
         let has_rows = rows.as_ref().is_some_and(|rows| rows.len() == CELLS);
         let adds_up = rows.is_some_and(|rows| !rows.is_empty() && rows.iter().sum::<usize>() == parsed.answer);
-        let form = if has_rows { FORM } else { 0.0 };
-        let sum = if adds_up { SUM } else { 0.0 };
-        // Even sums of exact tenths would round: the clamp keeps the full score at 1.
-        (answered + ROWS * right as f64 / CELLS as f64 + sum + form).clamp(0.0, 1.0)
+        let is_answer = parsed.answer == self.answer();
+        let credits = [(ANSWER, is_answer), (SUM, adds_up), (FORM, has_rows)];
+        let credit: usize = credits.iter().filter(|(_, is_due)| *is_due).map(|(credit, _)| credit).sum();
+        (credit + ROW * right) as f64 / WHOLE
     }
 
     /// Whether the response ends with `Answer: N` and N is the right number: what accuracy counts.
@@ -198,10 +199,10 @@ mod tests {
     #[rstest]
     #[case("2+0+0+0. Answer: 2", 1.0, true)]
     #[case(" 2+0+0+0. Answer: 2\n", 1.0, true)]
-    #[case("1+0+0+1. Answer: 2", 0.6 + 0.2 * 2.0 / 4.0 + 0.1 + 0.1, true)]
-    #[case("2+0+0+0. Answer: 3", 0.2 + 0.1, false)]
-    #[case("3+0+0+0. Answer: 3", 0.2 * 3.0 / 4.0 + 0.1 + 0.1, false)]
-    #[case("2+0. Answer: 2", 0.6 + 0.2 * 2.0 / 4.0 + 0.1, true)]
+    #[case("1+0+0+1. Answer: 2", (12.0 + 2.0 + 2.0 + 2.0) / 20.0, true)]
+    #[case("2+0+0+0. Answer: 3", (4.0 + 2.0) / 20.0, false)]
+    #[case("3+0+0+0. Answer: 3", (3.0 + 2.0 + 2.0) / 20.0, false)]
+    #[case("2+0. Answer: 2", (12.0 + 2.0 + 2.0) / 20.0, true)]
     #[case("I see two. Answer: 2", 0.6, true)]
     #[case("Answer: 02", 0.6, true)]
     #[case("2+0+0+0. Answer: two", 0.0, false)]
@@ -222,7 +223,12 @@ mod tests {
             ("How many red circles?", Some([3, 0, 0, 0]))
         );
         let of_color = CountingQuestion { kind: None, ..question };
-        assert_eq!((of_color.text().as_str(), of_color.overlooking_color()), ("How many red shapes?", None));
+        assert_eq!(
+            (of_color.text().as_str(), of_color.overlooking_color()),
+            ("How many red shapes?", Some([3, 0, 0, 0]))
+        );
+        let of_kind = CountingQuestion { kind: Some(Kind::Circle), color: None, ..of_color };
+        assert_eq!((of_kind.text().as_str(), of_kind.overlooking_color()), ("How many circles?", None));
     }
 
     #[test]
@@ -242,10 +248,10 @@ mod tests {
         // Whoever always says the same number is right a quarter of the time at most.
         let counts: Vec<usize> = (0..10).map(with).collect();
         assert!(counts.iter().all(|count| *count < 250) && counts[1..=6].iter().all(|count| *count > 60), "{counts:?}");
-        let both = all.iter().filter(|question| question.overlooking_color().is_some()).count();
+        let colored = all.iter().filter(|question| question.overlooking_color().is_some()).count();
         let differ =
             |question: &&CountingQuestion| question.overlooking_color().is_some_and(|all| all != question.rows());
         let wrong = all.iter().filter(differ).count();
-        assert!((500..700).contains(&both) && wrong * 10 > both * 6, "{wrong} of {both}");
+        assert!((750..850).contains(&colored) && wrong * 10 > colored * 6, "{wrong} of {colored}");
     }
 }

@@ -10,11 +10,11 @@ const CELL: usize = 28;
 /// Pixels of a picture's side.
 pub const SIDE: usize = CELLS * CELL;
 /// Least and most distance of a shape's edge from its middle, in pixels.
-const RADII: [i32; 2] = [7, 10];
+const RADII: [i32; 2] = [9, 11];
 /// Most that a shape is off its cell's middle, in pixels.
-const OFF: i32 = 3;
-/// What is behind the shapes.
-const GROUND: [u8; 3] = [236, 236, 232];
+const OFF: i32 = 1;
+/// What is behind the shapes: the mean of Qwen2-VL's pixels, so that it is next to nothing in a patch.
+const GROUND: [u8; 3] = [124, 118, 106];
 
 /// The kind of a shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,7 +55,7 @@ impl Kind {
     fn covers(self, x: i32, y: i32, radius: i32) -> bool {
         match self {
             Self::Circle => x * x + y * y <= radius * radius,
-            Self::Square => x.abs().max(y.abs()) <= radius * 7 / 8,
+            Self::Square => x.abs().max(y.abs()) <= radius,
             // As wide as its distance from the point above.
             Self::Triangle => y <= radius && 2 * x.abs() <= y + radius,
         }
@@ -157,10 +157,10 @@ mod tests {
         let pixel = |x: usize, y: usize| &image.bytes[(y * SIDE + x) * 3..][..3];
         // Cell 5 is the second of the second row; its middle is at 28 + 14.
         assert_eq!(pixel(42, 42), Color::Blue.rgb());
-        // A square of radius 8 reaches 7 pixels to each side.
-        assert_eq!((pixel(49, 35), pixel(50, 42)), (&Color::Blue.rgb()[..], &GROUND[..]));
+        // A square of radius 8 reaches as many pixels to each side.
+        assert_eq!((pixel(50, 34), pixel(51, 42)), (&Color::Blue.rgb()[..], &GROUND[..]));
         let drawn = image.bytes.chunks(3).filter(|pixel| *pixel == Color::Blue.rgb()).count();
-        assert_eq!(drawn, 15 * 15);
+        assert_eq!(drawn, 17 * 17);
     }
 
     #[test]

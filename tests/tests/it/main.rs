@@ -20,6 +20,7 @@ mod harness;
 mod hostile;
 mod hub;
 mod hub_faults;
+mod image_tables;
 mod images;
 mod inputs;
 mod labels;

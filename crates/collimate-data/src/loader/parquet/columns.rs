@@ -20,6 +20,8 @@ use super::pages::CheckedPages;
 
 /// The error if the columns of a struct or list have different numbers of values.
 pub(super) const DISAGREE: &str = "the columns of the row do not agree";
+/// The field with a file's bytes, beside that with its path.
+const BYTES: &str = "bytes";
 
 /// A column of a row group, holding the values of the current row.
 pub(super) struct Column {
@@ -29,6 +31,8 @@ pub(super) struct Column {
     /// Decimal digits after the point of numbers that are stored as integers.
     decimal_scale: Option<i32>,
     is_float16: bool,
+    /// Whether its bytes are those of files, as data sets store images: `{"bytes", "path"}`.
+    holds_files: bool,
     max_def: i16,
     num_levels: usize,
     defs: Vec<i16>,
@@ -111,6 +115,8 @@ impl Column {
             converted,
             decimal_scale: (converted == ConvertedType::DECIMAL).then(|| descr.type_scale()),
             is_float16: descr.logical_type_ref() == Some(&LogicalType::Float16),
+            holds_files: converted == ConvertedType::NONE
+                && descr.path().parts().iter().skip(1).next_back().is_some_and(|name| name == BYTES),
             max_def: descr.max_def_level(),
             num_levels: 0,
             defs: Vec::new(),
@@ -213,13 +219,13 @@ impl Column {
             return Ok(decimal(value, scale));
         }
         budget.take_text(bytes.len() as u64)?;
+        // Whatever the bytes of a file are, they are no path, and the path beside them does not stand in for broken ones.
+        if self.holds_files || (self.converted == ConvertedType::NONE && is_image(bytes)) {
+            budget.take_text(bytes.len() as u64 / 3)?;
+            return Ok(Value::String(data_uri("application/octet-stream", bytes)));
+        }
         match (std::str::from_utf8(bytes), self.converted) {
             (Ok(text), _) => Ok(Value::String(text.to_owned())),
-            // An image beside the text.
-            (Err(_), ConvertedType::NONE) if is_image(bytes) => {
-                budget.take_text(bytes.len() as u64 / 3)?;
-                Ok(Value::String(data_uri("application/octet-stream", bytes)))
-            }
             // What no layout reads.
             (Err(_), ConvertedType::NONE) => Ok(Value::Null),
             (Err(_), _) => Err("the text is not UTF-8".to_owned()),
