@@ -121,13 +121,13 @@ def load(folder):
     return model.eval()
 
 
-def pixels(path):
-    """Patches [P, 1176] of an image that keeps its size, and its grid, as VISUAL's processor makes them."""
+def patches(levels):
+    """Patches [P, 1176] of a square image that keeps its size, levels [height, width, 3], and its grid, as VISUAL's processor makes them."""
     settings = json.loads((SMALL / "preprocessor_config.json").read_text())
     mean = torch.tensor(settings.get("image_mean", [0.48145466, 0.4578275, 0.40821073]))
     std = torch.tensor(settings.get("image_std", [0.26862954, 0.26130258, 0.27577711]))
-    values = ((torch.load(path).float() - 255 * mean) / (255 * std)).permute(2, 0, 1)
-    side = SIDE // 14
+    values = ((levels.float() - 255 * mean) / (255 * std)).permute(2, 0, 1)
+    side = len(levels) // 14
     # (channel, frame, y, x) of each patch; squares of 2 × 2 patches one after the other.
     blocks = values.view(3, side // 2, 2, 14, side // 2, 2, 14).permute(1, 4, 2, 5, 0, 3, 6).reshape(side * side, 3, 1, 14, 14)
     return blocks.expand(-1, -1, 2, -1, -1).reshape(side * side, -1), torch.tensor([[1, side, side]])
@@ -138,7 +138,7 @@ def logps(model, scored, images):
     found = []
     with torch.no_grad():
         for index, row in enumerate(scored):
-            values, grid = pixels(images / f"{index}.pt")
+            values, grid = patches(torch.load(images / f"{index}.pt"))
             for response in row["responses"]:
                 ids = torch.tensor([row["prompt_ids"] + response["response_ids"]])
                 types = (ids == IMAGE).long()

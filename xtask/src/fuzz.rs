@@ -13,7 +13,7 @@ use crate::workspace::Workspace;
 /// Options of `cargo xtask fuzz`.
 #[derive(Debug, Args)]
 pub(crate) struct FuzzOptions {
-    /// Parser to try; may be repeated [default: all]: jsonl, row_file, safetensors, packed_weights,
+    /// Parser to try; may be repeated [default: all]: jsonl, row_file, image, safetensors, packed_weights,
     /// weight_index, config, tokenizer, chat_template, adapter, recipe, metrics, objective_rows.
     #[arg(long, value_name = "NAME")]
     pub(crate) target: Vec<String>,

@@ -150,7 +150,7 @@ impl<B: FusedOps> Session for BackendSession<B> {
     fn summary(&self) -> ModelSummary {
         let sizes: Vec<usize> = self.model.parameters().iter().map(|p| p.file_shape.iter().product()).collect();
         ModelSummary {
-            architecture: self.config().family.model_type.to_owned(),
+            architecture: self.config().model_type().to_owned(),
             num_parameters: sizes.iter().sum(),
             num_trainable: self.model.trainable().iter().map(|&i| sizes[i]).sum(),
         }

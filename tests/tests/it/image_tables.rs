@@ -43,7 +43,8 @@ fn row(index: u64) -> (Row, Vec<u8>) {
 
 fn write_table(path: &Path, rows: &[Row]) {
     let schema = Arc::new(parse_message_type(SCHEMA).expect("a schema"));
-    let mut file = SerializedFileWriter::new(File::create(path).expect("a file"), schema, Arc::default()).expect("a writer");
+    let mut file =
+        SerializedFileWriter::new(File::create(path).expect("a file"), schema, Arc::default()).expect("a writer");
     let texts = |of: fn(&Row) -> &str| rows.iter().map(|row| Some(of(row).as_bytes().to_vec())).collect::<Vec<_>>();
     let columns: [Vec<Option<Vec<u8>>>; 8] = [
         texts(|_| "user"),

@@ -87,7 +87,7 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
     let total_steps = steps_of(&run);
     let mut plan = Plan {
         model: PlannedModel {
-            architecture: outline.config.family.model_type,
+            architecture: outline.config.model_type(),
             num_parameters: counts.base + counts.adapter,
             num_trained: counts.trained,
             operations_per_token: outline.config.operations_per_token(),
