@@ -85,12 +85,12 @@ impl FromStr for Range {
         let knob = Knob::ALL.into_iter().find(|knob| knob.name() == name);
         let names = Knob::ALL.map(Knob::name).join(", ");
         let knob = knob.ok_or_else(|| format!("\"{name}\" is not varied: expected one of {names}"))?;
-        let (low, high) = range.split_once("..").ok_or_else(expected)?;
+        let (low, high) = range.split_once("..").filter(|(_, high)| !high.starts_with('.')).ok_or_else(expected)?;
         let [low, high] = [low, high].map(|text| text.parse::<f64>());
         let (low, high) = (low.map_err(|_| expected())?, high.map_err(|_| expected())?);
         match low > 0.0 && low <= high && high.is_finite() {
             true => Ok(Self { knob, low, high }),
-            false => Err(format!("\"{text}\": LOW is above 0 and HIGH is not below it")),
+            false => Err(format!("\"{text}\": LOW must be above 0, and HIGH not below it")),
         }
     }
 }

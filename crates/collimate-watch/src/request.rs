@@ -10,8 +10,6 @@ const MOST_BYTES: usize = 8 << 10;
 const MOST_HEADERS: usize = 64;
 /// Time to wait for what a refused request goes on with.
 const REST_TIME: Duration = Duration::from_millis(200);
-/// How much of it is read, in parts of 4 KiB.
-const MOST_RESTS: usize = 64;
 /// Time to send a request, and to take an answer.
 const TIME: Duration = Duration::from_secs(5);
 
@@ -115,24 +113,32 @@ impl Answer {
     }
 
     pub(crate) fn write(&self, stream: &mut TcpStream) -> io::Result<()> {
-        stream.set_write_timeout(Some(TIME))?;
         let Self { status, kind, length, body } = self;
         let head = format!(
             "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nCache-Control: no-store\r\n\
              X-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\nCross-Origin-Resource-Policy: same-origin\r\n\
              Connection: close\r\n\r\n"
         );
-        stream.write_all(head.as_bytes())?;
-        stream.write_all(body.as_bytes())?;
+        write_in_time(stream, &[head.as_bytes(), body.as_bytes()].concat())?;
         stream.shutdown(Shutdown::Write)?;
         // Where something is left unread, closing would take back what was sent.
         stream.set_read_timeout(Some(REST_TIME))?;
-        let mut rest = [0; 4096];
-        for _ in 0..MOST_RESTS {
-            if !matches!(stream.read(&mut rest), Ok(1..)) {
-                break;
-            }
-        }
+        let (begun, mut rest) = (Instant::now(), [0; 4096]);
+        while begun.elapsed() < TIME && matches!(stream.read(&mut rest), Ok(1..)) {}
         Ok(())
     }
+}
+
+/// Writes all of it, or fails after [`TIME`], however slowly the other side takes it.
+fn write_in_time(stream: &mut TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    let begun = Instant::now();
+    while !bytes.is_empty() {
+        let left = TIME.checked_sub(begun.elapsed()).filter(|left| !left.is_zero());
+        stream.set_write_timeout(Some(left.ok_or(io::ErrorKind::TimedOut)?))?;
+        match stream.write(bytes)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            count => bytes = &bytes[count..],
+        }
+    }
+    Ok(())
 }

@@ -97,6 +97,10 @@ fn a_model_is_merged_at_a_strength() {
     let taken = collimate(&["dial", &run, "--merge-at", "1", "--merged", &folder.arg("one")]);
     assert!(taken.code != 0 && taken.err.contains("one"), "{}: {}", taken.code, taken.err);
     assert!(merged("one") == merged("plain"), "what is there stays");
+    let file = folder.write("file", "mine");
+    let outcome = dial(&folder, &["--output", &file]);
+    assert!(outcome.code == 2 && outcome.err.contains("this is a file"), "{}: {}", outcome.code, outcome.err);
+    assert_eq!(folder.read("file"), "mine");
 }
 
 #[rstest]

@@ -139,6 +139,7 @@ fn sampled_answers_are_scored_by_the_program() {
 #[case::not_in_the_objective(&["--range", "alpha=1..2", "--set", "objective=dpo"], "has no alpha")]
 #[case::nothing_held_out(&["--set", "eval_fraction=0"], "eval_fraction")]
 #[case::no_prompts(&["--command", "cat"], "--prompts")]
+#[case::three_dots(&["--range", "learning_rate=1e-3...1e-2"], "expected KEY=LOW..HIGH")]
 fn what_cannot_be_tuned_is_refused(#[case] args: &[&str], #[case] why: &str) {
     let folder = Folder::new();
     let outcome = tune(&folder, args);

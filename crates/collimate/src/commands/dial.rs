@@ -9,7 +9,7 @@ use collimate_peft::MergeOptions;
 use collimate_train::StopFlag;
 
 use super::merge;
-use super::overwrite::Overwrite;
+use super::overwrite::{Overwrite, check_folder};
 use super::report;
 use crate::error::CliError;
 use crate::io::Io;
@@ -70,6 +70,7 @@ impl Args {
         }
         check(&run)?;
         let folder = self.output.as_deref().unwrap_or(&self.run);
+        check_folder(folder)?;
         let (rows, page) = (folder.join("dial.jsonl"), folder.join("dial.html"));
         self.overwrite.check(&rows, &[])?;
         self.overwrite.check(&page, &[])?;

@@ -7,7 +7,7 @@ use collimate_files::{WriteError, write_atomically};
 use collimate_finished::TrainedRun;
 use collimate_train::StopFlag;
 
-use super::overwrite::Overwrite;
+use super::overwrite::{Overwrite, check_folder};
 use super::report;
 use crate::error::CliError;
 use crate::io::Io;
@@ -55,6 +55,7 @@ impl Args {
         let run = TrainedRun::read(&self.run, &io.hub)?;
         check(&run)?;
         let folder = self.output.as_deref().unwrap_or(&self.run);
+        check_folder(folder)?;
         let (rows, page) = (folder.join("explain.jsonl"), folder.join("explain.html"));
         self.overwrite.check(&rows, &[])?;
         self.overwrite.check(&page, &[])?;

@@ -47,3 +47,14 @@ impl Overwrite {
         Ok(check_output(output, files.iter().map(PathBuf::as_path), self.force)?)
     }
 }
+
+/// Checks, before any work, that what is to hold the output is a folder, or not there yet.
+///
+/// # Errors
+/// It is a file.
+pub(crate) fn check_folder(folder: &Path) -> Result<(), CliError> {
+    match folder.exists() && !folder.is_dir() {
+        true => Err(CliError::usage(format!("{}: the output needs a folder, and this is a file", folder.display()))),
+        false => Ok(()),
+    }
+}

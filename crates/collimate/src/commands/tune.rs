@@ -74,14 +74,17 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
         only_alone("tune")?;
+        if self.num_responses == 0 || self.max_new_tokens == 0 {
+            return Err(CliError::usage("--num-responses and --max-new-tokens must be at least 1"));
+        }
         self.overwrite.check(&self.output, &[])?;
         let recipe = self.recipe.load(&[("data", &self.data)], io)?;
         let reward = match (&self.command, &self.prompts) {
             (Some(command), Some(prompts)) => Some(RewardScore {
                 program: self.manner.resolve(command)?,
                 prompts: prompts.clone(),
-                num_responses: self.num_responses.max(1),
-                max_new_tokens: self.max_new_tokens.max(1),
+                num_responses: self.num_responses,
+                max_new_tokens: self.max_new_tokens,
             }),
             (Some(_), None) => {
                 return Err(CliError::usage("--command needs --prompts, the held-out prompts to answer"));
