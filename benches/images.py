@@ -92,6 +92,8 @@ def ours(args, data, name, steps):
     if args.work == "lora":
         settings["adapter"] = args.scratch / "adapter"
         settings["lora_dropout"] = 0
+        # The peer's reference is the model without the adapter, whose second factor is not zero.
+        settings["reference"] = "base"
     command = [args.program, "--offline", "train", "--quiet", "--model", args.scratch / "model", "--data", data]
     command += ["--objective", "nca", "--output", run, *(part for pair in settings.items() for part in ("--set", "{}={}".format(*pair)))]
     begun = time.perf_counter()
