@@ -1,7 +1,7 @@
 //! Vectorized exponentials and reductions, and the choice of an instruction set at run time.
 //!
 //! A kernel is plain loops over slices, `#[inline(always)]`, called inside [`dispatch`]; the compiler vectorizes it
-//! once per instruction set. Reductions use [`LANES`] partial sums, because the compiler may not reorder floating-point
+//! once per instruction set. Reductions use `LANES` partial sums, because the compiler may not reorder floating-point
 //! additions.
 
 use pulp::{Arch, NullaryFnOnce};
@@ -88,7 +88,7 @@ pub(crate) fn sum(row: &[f32]) -> f32 {
     sum_map(row, |x| x)
 }
 
-/// Sum of `f(x)` over a row, over [`LANES`] partial sums.
+/// Sum of `f(x)` over a row, over `LANES` partial sums.
 #[inline(always)]
 pub fn sum_map<T: Copy>(row: &[T], f: impl Fn(T) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
@@ -102,7 +102,7 @@ pub fn sum_map<T: Copy>(row: &[T], f: impl Fn(T) -> f32) -> f32 {
     fold(lanes) + rest.iter().fold(0.0, |sum, &x| sum + f(x))
 }
 
-/// Sum of `f(x, y)` over two rows of equal length, over [`LANES`] partial sums.
+/// Sum of `f(x, y)` over two rows of equal length, over `LANES` partial sums.
 #[inline(always)]
 pub fn sum_zip<T: Copy, U: Copy>(a: &[T], b: &[U], f: impl Fn(T, U) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];

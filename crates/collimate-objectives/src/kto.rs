@@ -12,7 +12,7 @@ use crate::{math::sigmoid, pair::Pair};
 /// `L = λ_D(1 − σ(β(Δ_w − z))) + λ_U(1 − σ(β(z − Δ_l)))`, `z = max(0, mean Δ)`
 ///
 /// The mean is over the optimizer step, so its prompts are coupled; no gradient flows through z. With
-/// [`ReferencePoint::Step`], the default, it is over the step's own responses. [`ReferencePoint::Mismatched`] is the published
+/// `step`, the default, it is over the step's own responses. `mismatched` is the published
 /// one: over pairs of a prompt with the response to the row before it, the first one's being the last's, within a micro-batch
 /// of at least 2. Each response is then scored under two prompts. For responses sampled from the reference both are at most 0
 /// in expectation, so z is 0.

@@ -210,6 +210,6 @@ fn softmax_backward(d: &mut [f32], probabilities: &[f32], count: usize) {
 pub struct BalanceGradient {
     /// By expert, for a row with multiplicity one.
     pub slopes: Vec<f32>,
-    /// Multiplicity of each row, [N].
+    /// Multiplicity of each row, \[N\].
     pub counts: Vec<f32>,
 }

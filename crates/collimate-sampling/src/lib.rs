@@ -149,7 +149,7 @@ impl Sampler {
         Self { temperature: options.temperature, top_p: options.top_p, top_k: options.top_k }
     }
 
-    /// Draws a token from logits [V]; `None` if they are not finite. A token whose logit is −∞ is never drawn.
+    /// Draws a token from logits \[V\]; `None` if they are not finite. A token whose logit is −∞ is never drawn.
     pub fn draw(&self, logits: &[f32], key: [u8; 32]) -> Option<u32> {
         let best = argmax(logits)?;
         if self.temperature <= 0.0 {

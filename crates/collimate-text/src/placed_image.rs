@@ -32,7 +32,7 @@ pub fn with_one_token_an_image(ids: &[u32], images: &[PlacedImage]) -> Vec<u32> 
     ids.iter().enumerate().filter(|(index, _)| is_shown(*index)).map(|(_, id)| *id).collect()
 }
 
-/// Positions of a prompt's tokens in time, row and column, [P], and the position at which a response goes on.
+/// Positions of a prompt's tokens in time, row and column, \[P\], and the position at which a response goes on.
 ///
 /// Text counts up on all three axes. An image of h × w tokens that begins at s has (s, s + row, s + column), and what follows goes
 /// on at s + max(h, w).
