@@ -90,8 +90,10 @@ pub(crate) fn draw(
                 answers.push(Answer { text, num_tokens, is_cut });
             }
         }
-        policy.extend(finished.score(&answered, adapters)?.into_iter().flatten());
-        base.extend(finished.score(&answered, false)?.into_iter().flatten());
+        let without = finished.score(&answered, false)?;
+        // Without the adapter both are the same.
+        policy.extend(if adapters { finished.score(&answered, true)? } else { without.clone() }.into_iter().flatten());
+        base.extend(without.into_iter().flatten());
         observer.advance(groups.len() as u64);
     }
     observer.finish();

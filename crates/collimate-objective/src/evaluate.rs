@@ -18,6 +18,17 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
+    /// That of the groups `start..start + len` alone.
+    #[must_use]
+    pub fn slice(&self, start: usize, len: usize) -> Self {
+        let range = start..start + len;
+        Self {
+            losses: self.losses[range.clone()].to_vec(),
+            implicit_rewards: self.implicit_rewards[range.clone()].to_vec(),
+            coefficients: self.coefficients[range].to_vec(),
+        }
+    }
+
     /// Mean loss over the prompts, whose gradient the coefficients are.
     pub fn mean_loss(&self) -> f64 {
         self.losses.iter().sum::<f64>() / self.losses.len() as f64

@@ -2,7 +2,6 @@
 
 use collimate_collective::{OwnNumbers, Ranks, StopFlag, deal};
 use collimate_model::{DropoutKey, TokenLogps};
-use collimate_objective::Evaluation;
 use collimate_store::GroupHead;
 use collimate_text::{GroupLengths, TokenizedGroup};
 
@@ -32,6 +31,17 @@ impl BatchScorer<'_> {
         adapters: bool,
         dropout: Option<DropoutKey>,
     ) -> Result<Vec<Vec<f64>>, TrainError> {
+        self.by_response(groups, adapters, dropout, |tokens| response_logps(&tokens))
+    }
+
+    /// [`BatchScorer::score`] with what `figure` makes of the log-probs of each pack's tokens, by group and response.
+    pub(crate) fn by_response<T>(
+        &mut self,
+        groups: &[TokenizedGroup],
+        adapters: bool,
+        dropout: Option<DropoutKey>,
+        figure: impl Fn(TokenLogps) -> Vec<Vec<T>>,
+    ) -> Result<Vec<Vec<T>>, TrainError> {
         // The packs of a training step, so that policy and reference agree to the bit where bits depend on the pack.
         let packs = self.budget.step_packs(groups)?.0;
         let mut logps = Vec::with_capacity(packs.len());
@@ -40,7 +50,7 @@ impl BatchScorer<'_> {
                 check_stop(self.stop)?;
             }
             let tokens = self.session.score(&self.budget.batch(groups, pack), adapters, dropout)?;
-            logps.push(response_logps(&tokens));
+            logps.push(figure(tokens));
         }
         Ok(by_group(&packs, logps, groups.len()))
     }
@@ -90,14 +100,4 @@ pub(crate) fn score_dealt(
 /// Sums the log-probs of each response's tokens, in nats.
 pub(crate) fn response_logps(tokens: &TokenLogps) -> Vec<Vec<f64>> {
     tokens.iter().map(|group| group.iter().map(|response| response.iter().sum()).collect()).collect()
-}
-
-/// The groups `start..start + len` of a whole step's evaluation.
-pub(crate) fn slice(whole: &Evaluation, start: usize, len: usize) -> Evaluation {
-    let range = start..start + len;
-    Evaluation {
-        losses: whole.losses[range.clone()].to_vec(),
-        implicit_rewards: whole.implicit_rewards[range.clone()].to_vec(),
-        coefficients: whole.coefficients[range].to_vec(),
-    }
 }

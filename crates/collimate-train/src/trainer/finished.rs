@@ -13,10 +13,9 @@ use super::check::check;
 use super::nonfinite::{in_evaluation, in_logps};
 use super::open::{Opened, open};
 use super::run::Run;
-use crate::control::RunContext;
+use crate::control::{RunContext, check_stop};
 use crate::dataset::DataSet;
 use crate::error::TrainError;
-use crate::packs::by_group;
 use crate::reference::{Reference, Visits};
 use crate::scoring::{BatchScorer, response_logps};
 
@@ -135,7 +134,7 @@ impl FinishedRun<'_> {
         let steps = self.run.counts.total_steps;
         let figures = self.run.measure(self.session.as_mut(), adapters, steps, context)?;
         context.observer.finish();
-        crate::control::check_stop(self.stop)?;
+        check_stop(self.stop)?;
         let figures = figures.ok_or_else(nothing_held_out)?;
         let mut row = figures.groups.row();
         row.set("loss", figures.mean_loss());
@@ -147,13 +146,9 @@ impl FinishedRun<'_> {
     /// # Errors
     /// As [`Session::score`]; [`TrainError::Interrupted`].
     pub fn score(&mut self, groups: &[TokenizedGroup], adapters: bool) -> Result<TokenLogps, TrainError> {
-        let (packs, _) = self.run.budget.step_packs(groups)?;
-        let mut logps = Vec::with_capacity(packs.len());
-        for pack in &packs {
-            crate::control::check_stop(self.stop)?;
-            logps.push(self.session.score(&self.run.budget.batch(groups, pack), adapters, None)?);
-        }
-        Ok(by_group(&packs, logps, groups.len()))
+        check_stop(self.stop)?;
+        let mut scorer = BatchScorer { session: self.session.as_mut(), budget: &self.run.budget, stop: self.stop };
+        scorer.by_response(groups, adapters, None, |tokens| tokens)
     }
 
     /// Accumulates the gradient of the loss of one training group alone, as a step of this group would; returns the loss.
@@ -161,8 +156,7 @@ impl FinishedRun<'_> {
     /// # Errors
     /// As [`Session::score`]; the objective rejects the group; a figure is not finite.
     pub fn loss_gradient(&mut self, index: usize) -> Result<f64, TrainError> {
-        let data = &self.run.training;
-        let groups = data.select(&[index])?;
+        let groups = self.run.training.select(&[index])?;
         let logps = self.score(&groups, true)?;
         let data = &self.run.training;
         let scores = data.scores(&[index], response_logps(&logps))?;
@@ -185,7 +179,7 @@ impl FinishedRun<'_> {
     /// As [`Session::forward`] and [`Session::backward`].
     pub fn backward(&mut self, groups: &[TokenizedGroup], coefficients: &[Vec<f64>]) -> Result<(), TrainError> {
         for pack in self.run.budget.packs(groups)? {
-            crate::control::check_stop(self.stop)?;
+            check_stop(self.stop)?;
             let batch = self.run.budget.batch(groups, &pack);
             let kept_blocks = self.run.budget.kept_blocks(self.run.budget.batch_charge(&batch));
             let options = ForwardOptions { kept_blocks, dropout: None };

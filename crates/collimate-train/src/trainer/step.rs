@@ -14,7 +14,6 @@ use super::self_check::self_check;
 use crate::dataset::group_outcome;
 use crate::error::TrainError;
 use crate::packs::InputsIn;
-use crate::scoring::slice;
 use collimate_collective::{OwnNumbers, Ranks, SharedNumbers};
 use collimate_session::Session;
 use collimate_session::UpdateOptions;
@@ -160,7 +159,7 @@ impl<'a> Step<'a> {
             balance.iter().for_each(|loss| self.add_balance(**loss));
             let logps = shared.items[start..start + indices.len()].to_vec();
             let times = self.run.training.times_scored();
-            let part = whole.map(|whole| slice(whole, (round.offset + start) / times, indices.len() / times));
+            let part = whole.map(|whole| whole.slice((round.offset + start) / times, indices.len() / times));
             let Some(found) = self.ask(indices, logps, part)? else { return Ok(None) };
             coefficients.extend(found);
         }
